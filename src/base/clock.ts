@@ -1,0 +1,32 @@
+/** Time and turns of the event loop, injected so that a test can own both. */
+export interface Clock {
+  /** Milliseconds that never go back; fractions allowed. */
+  now(): number;
+  /** Resolves in a later turn, after I/O and timers that are due had their chance. */
+  yield(): Promise<void>;
+  /** Calls `fire` once after `delayMs`; returns the cancel function. A timer alone does not keep the process alive. */
+  timer(delayMs: number, fire: () => void): () => void;
+}
+
+// What the host offers. Browsers, workers and Node all have the first two; setImmediate is Node's.
+const host = globalThis as unknown as {
+  performance: { now(): number };
+  setTimeout(fire: () => void, delayMs: number): unknown;
+  clearTimeout(timer: unknown): void;
+  setImmediate?(fire: () => void): unknown;
+};
+
+/** The host's own time. */
+export const systemClock: Clock = {
+  now: () => host.performance.now(),
+  yield: () =>
+    new Promise((resolve) => {
+      if (host.setImmediate !== undefined) host.setImmediate(resolve);
+      else host.setTimeout(resolve, 0);
+    }),
+  timer(delayMs, fire) {
+    const timer = host.setTimeout(fire, delayMs);
+    (timer as { unref?: () => void }).unref?.();
+    return () => host.clearTimeout(timer);
+  },
+};
