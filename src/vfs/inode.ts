@@ -1,0 +1,103 @@
+import { assert } from '../base/assert.ts';
+import { FsError } from '../base/fs-error.ts';
+import { RwLock } from '../base/lock.ts';
+import { isPowerOfTwo, roundDown } from '../base/ranges.ts';
+import { WaitQueue } from '../base/wait-queue.ts';
+import { AddressSpace, type AddressSpaceOptions, type MappingHost } from '../pagecache/address-space.ts';
+import { PAGE_SIZE } from '../pagecache/page-memory.ts';
+import type { FsErrorKind, SuperBlock } from './super-block.ts';
+
+export interface InodeOptions extends AddressSpaceOptions {
+  ino?: number;
+  /** i_size at instantiation, bytes. */
+  size?: number;
+  /** Block size of the filesystem, bytes: a power of two from 512 to 64 KiB. */
+  blockSize: number;
+}
+
+/**
+ * A file in core, as far as file I/O needs it.
+ *
+ * Invariants:
+ * 1. `size` changes only under the inode lock held exclusively, and while a folio of the new end is locked if data was added.
+ * 2. dioCount is the number of direct requests between their start and the end of their completion.
+ * 3. A bad inode (its filesystem or server answered nonsense) refuses all I/O with EIO; its cached data is never written.
+ */
+export class Inode implements MappingHost {
+  readonly sb: SuperBlock;
+  readonly ino: number;
+  readonly blockSize: number;
+  readonly mapping: AddressSpace;
+  /** i_rwsem. */
+  readonly lock = new RwLock();
+  /** i_size. */
+  size: number;
+  dioCount = 0;
+  isBad = false;
+  /** The file's cache past i_size holds verity metadata: EOF rules do not apply. */
+  hasVerityTail = false;
+  /** In-core attributes changed and are to be written by the filesystem. */
+  isDirty = false;
+  readonly #dioDone = new WaitQueue();
+
+  constructor(sb: SuperBlock, options: InodeOptions) {
+    assert(isPowerOfTwo(options.blockSize) && options.blockSize >= 512 && options.blockSize <= 65536, `block size ${options.blockSize}`);
+    this.sb = sb;
+    this.ino = options.ino ?? 0;
+    this.blockSize = options.blockSize;
+    this.size = options.size ?? 0;
+    const blockOrder = Math.max(0, Math.log2(options.blockSize / PAGE_SIZE));
+    this.mapping = new AddressSpace(sb.cache, sb.bdi, this, { ...options, orderMin: Math.max(blockOrder, options.orderMin ?? 0) });
+  }
+
+  /** The largest size this file may have: whole blocks. */
+  get sizeMax(): number {
+    return roundDown(this.sb.sizeMax, this.blockSize);
+  }
+
+  markDirty(): void {
+    this.isDirty = true;
+  }
+
+  /** Its filesystem or server answered nonsense: nothing it says is trusted from here on. */
+  markBad(): void {
+    this.isBad = true;
+  }
+
+  checkGood(syscall: string): void {
+    if (this.isBad) throw new FsError('EIO', syscall, { detail: `inode ${this.ino} is marked bad` });
+  }
+
+  dioBegin(): void {
+    this.dioCount++;
+  }
+
+  dioEnd(): void {
+    assert(this.dioCount > 0, 'direct I/O ended twice');
+    if (--this.dioCount === 0) this.#dioDone.wakeAll();
+  }
+
+  /** Resolves when no direct I/O is in flight. The inode lock, held exclusively, keeps new ones out. */
+  dioWait(): void | Promise<void> {
+    if (this.dioCount > 0) return this.#dioWait();
+  }
+
+  async #dioWait(): Promise<void> {
+    while (this.dioCount > 0) await this.#dioDone.wait();
+  }
+
+  reportError(kind: FsErrorKind, pos: number, length: number, errno: number): void {
+    this.sb.reportError({ kind, inode: this, pos, length, errno });
+  }
+
+  /** Keeps an error that nobody waits for, for fsync of each opener and for syncfs. */
+  setError(errno: number): void {
+    this.mapping.setError(errno);
+    this.sb.errors.set(errno);
+  }
+}
+
+/** The inode whose folios a mapping holds. Mappings of inodes are made by the Inode constructor only. */
+export function inodeOf(mapping: AddressSpace): Inode {
+  return mapping.host as Inode;
+}

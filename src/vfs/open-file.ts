@@ -1,0 +1,23 @@
+import type { Errseq } from '../base/errseq.ts';
+import { FsError } from '../base/fs-error.ts';
+import { ReadaheadState } from '../pagecache/readahead.ts';
+import type { Inode } from './inode.ts';
+
+/** An open file: what every descriptor made by one open shares, duplicates included. */
+export class OpenFile {
+  readonly inode: Inode;
+  readonly ra = new ReadaheadState();
+  #errorsSeen: Errseq;
+
+  constructor(inode: Inode) {
+    this.inode = inode;
+    this.#errorsSeen = inode.mapping.errors.sample();
+  }
+
+  /** Reports writeback errors since the last call, once. Errors: the recorded errno. */
+  checkWritebackErrors(syscall = 'fsync'): void {
+    const { errno, since } = this.inode.mapping.errors.checkAndAdvance(this.#errorsSeen);
+    this.#errorsSeen = since;
+    if (errno < 0) throw FsError.of(errno, syscall);
+  }
+}
