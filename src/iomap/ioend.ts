@@ -1,0 +1,340 @@
+import { errnoOf, FsError } from '../base/fs-error.ts';
+import { isPromise, type MaybePromise, run, type Task, wait } from '../base/task.ts';
+import { Bio, REQ_INTEGRITY, REQ_OP_WRITE, REQ_SYNC } from '../block/bio.ts';
+import type { BlockDevice } from '../block/block-device.ts';
+import type { Folio } from '../pagecache/folio.ts';
+import type { Inode } from '../vfs/inode.ts';
+import type { WritebackOps, WritepageContext } from './hooks.ts';
+import {
+  IOMAP_F_ANON_WRITE,
+  IOMAP_F_BOUNDARY,
+  IOMAP_F_INTEGRITY,
+  IOMAP_F_SHARED,
+  IOMAP_HOLE,
+  IOMAP_MAPPED,
+  IOMAP_NULL_ADDR,
+  IOMAP_UNWRITTEN,
+  typeName,
+} from './iomap.ts';
+import { traceIoend } from './trace.ts';
+import { finishFolioWrite } from './writeback.ts';
+
+/** Blocks were unwritten: convert them when the data is stable. */
+export const IOEND_UNWRITTEN = 1 << 0;
+/** Blocks are the copy of shared ones: put them into the file when the data is stable. */
+export const IOEND_SHARED = 1 << 1;
+/** Folios are to be dropped afterwards. */
+export const IOEND_DONTCACHE = 1 << 2;
+/** Not merged with what lies before it. */
+export const IOEND_BOUNDARY = 1 << 3;
+/** Made by direct I/O. */
+export const IOEND_DIRECT = 1 << 4;
+
+const NO_MERGE_FLAGS = IOEND_SHARED | IOEND_UNWRITTEN | IOEND_DONTCACHE | IOEND_DIRECT;
+
+/** Folios of one batch: keeps completions short. */
+export const IOEND_BATCH_MAX = 4096;
+/** Segments finished before other tasks get a turn. */
+const SEGMENTS_PER_TURN = 32768;
+
+interface Segment {
+  readonly folio: Folio;
+  readonly length: number;
+}
+
+/**
+ * One written range of a file, contiguous on the device: built during a pass, sent as one bio, completed as a whole.
+ *
+ * Invariants:
+ * 1. offset + size never passes the end of the file as it was sampled for the last folio in it.
+ * 2. Its folios carry the writeback bit until its completion, with all the filesystem's work, is done.
+ */
+export class Ioend {
+  readonly inode: Inode;
+  /** File range, bytes. The last block may be covered only up to the end of the file. */
+  readonly offset: number;
+  size = 0;
+  /** Device address of `offset`; the filesystem sets it in prepareIoend where it was IOMAP_NULL_ADDR. */
+  addr: number;
+  readonly bdev: BlockDevice | undefined;
+  readonly flags: number;
+  /** 0 or negative. */
+  error = 0;
+  /** The filesystem's own. */
+  private: unknown = undefined;
+  /** Protection information goes with the data. */
+  readonly hasIntegrity: boolean;
+  readonly segments: Segment[] = [];
+  readonly vec: Uint8Array[] = [];
+  /** Bytes of memory: whole blocks. */
+  length = 0;
+  folios = 0;
+  /** A part of a split ioend: the whole ends with its last part. */
+  parent: Ioend | undefined = undefined;
+  /** Requests that have not ended: 1, or the parts. */
+  remaining = 1;
+  /** Merged into this one at completion. */
+  readonly merged: Ioend[] = [];
+
+  constructor(inode: Inode, offset: number, addr: number, bdev: BlockDevice | undefined, flags: number, hasIntegrity: boolean) {
+    this.inode = inode;
+    this.offset = offset;
+    this.addr = addr;
+    this.bdev = bdev;
+    this.flags = flags;
+    this.hasIntegrity = hasIntegrity;
+  }
+
+  get end(): number {
+    return this.offset + this.size;
+  }
+}
+
+/** What a filesystem on block devices adds to writeback. */
+export interface IoendOps {
+  /**
+   * Fills wpc.iomap for `pos` unless it still holds (covers pos, cookies match): MAPPED or UNWRITTEN with address and device, SHARED where
+   * the blocks are a copy; HOLE where a truncate was faster. Delayed allocations become real blocks now.
+   */
+  mapBlocks(wpc: WritepageContext, pos: number, length: number): MaybePromise<void>;
+  /** Before the bio is sent: chooses an address (ANON_WRITE), prepares a copy. Throwing completes the ioend as failed. */
+  prepareIoend?(ioend: Ioend): MaybePromise<void>;
+  /** Largest request for this ioend, bytes, whole blocks: it is sent in parts, each prepared and ended by itself (zone append). */
+  requestMax?(ioend: Ioend): number;
+  /** Has the filesystem work to do when this ioend ends, beside what its flags say (a size to raise)? */
+  needsCompletion?(ioend: Ioend): boolean;
+  /**
+   * The data is stable, or ioend.error says that it is not. In this order: cancel the copy of a failed write; remap a copy into the file;
+   * convert unwritten blocks; raise the durable size to min(ioend end, i_size). Runs as a task, on merged ranges.
+   *
+   * Errors:  recorded on the mapping, as if the write had failed.
+   */
+  endIoend?(ioend: Ioend): MaybePromise<void>;
+}
+
+/** Ioends of one inode whose completion waits for its task. */
+const queues = new WeakMap<Inode, Ioend[]>();
+
+/** Writeback hooks that build ioends over block devices. */
+export function blockWritebackOps(ops: IoendOps): WritebackOps {
+  return {
+    writebackRange: (wpc, folio, pos, length, endPos) => {
+      const mapped = ops.mapBlocks(wpc, pos, length);
+      if (isPromise(mapped)) return mapped.then(() => addToIoend(ops, wpc, folio, pos, length, endPos));
+      return addToIoend(ops, wpc, folio, pos, length, endPos);
+    },
+    writebackSubmit: (wpc, error) => {
+      const ioend = wpc.wbCtx as Ioend;
+      wpc.wbCtx = undefined;
+      return submitIoend(ops, ioend, error);
+    },
+  };
+}
+
+/** Adds up to `length` dirty bytes at `pos` to the batch, where the mapping puts them. Returns the bytes taken. */
+function addToIoend(ops: IoendOps, wpc: WritepageContext, folio: Folio, pos: number, length: number, endPos: number): MaybePromise<number> {
+  const { iomap, inode } = wpc;
+  if (!iomap.covers(pos)) throw new FsError('EIO', 'fsync', { detail: `inode ${inode.ino}: writeback mapping misses byte ${pos}` });
+  const taken = Math.min(length, iomap.end - pos);
+  let flags = 0;
+  switch (iomap.type) {
+    case IOMAP_HOLE:
+      return taken;
+    case IOMAP_MAPPED:
+      break;
+    case IOMAP_UNWRITTEN:
+      flags |= IOEND_UNWRITTEN;
+      break;
+    default:
+      throw new FsError('EIO', 'fsync', { detail: `inode ${inode.ino} at byte ${pos}: ${typeName(iomap.type)} in writeback` });
+  }
+  const isAnonymous = (iomap.flags & IOMAP_F_ANON_WRITE) !== 0;
+  if (iomap.bdev === undefined || (!isAnonymous && iomap.addr === IOMAP_NULL_ADDR)) {
+    inode.markBad();
+    throw new FsError('EIO', 'fsync', { detail: `inode ${inode.ino} at byte ${pos}: a mapping without a device address` });
+  }
+  if ((iomap.flags & IOMAP_F_SHARED) !== 0) flags |= IOEND_SHARED;
+  if (folio.isDropbehind) flags |= IOEND_DONTCACHE;
+  if ((iomap.flags & IOMAP_F_BOUNDARY) !== 0 && pos === iomap.offset) flags |= IOEND_BOUNDARY;
+  const addr = iomap.addrOf(pos);
+
+  let ioend = wpc.wbCtx as Ioend | undefined;
+  let sent: MaybePromise<void> = undefined;
+  if (ioend === undefined || !canAppend(ioend, wpc, flags, pos, addr, taken, folio)) {
+    if (ioend !== undefined) {
+      wpc.wbCtx = undefined;
+      sent = submitIoend(ops, ioend, undefined);
+      wpc.nrFolios = 0;
+    }
+    ioend = new Ioend(inode, pos, addr, iomap.bdev, flags, (iomap.flags & IOMAP_F_INTEGRITY) !== 0);
+    wpc.wbCtx = ioend;
+  }
+  if (ioend.segments[ioend.segments.length - 1]?.folio !== folio) ioend.folios++;
+  ioend.segments.push({ folio, length: taken });
+  ioend.vec.push(folio.bytes(pos - folio.pos, taken));
+  ioend.length += taken;
+  ioend.size += taken;
+  // Byte exact at the end of the file: a crash must not show the padding of the last block as data.
+  if (ioend.end > endPos) ioend.size = endPos - ioend.offset;
+  return isPromise(sent) ? sent.then(() => taken) : taken;
+}
+
+function canAppend(ioend: Ioend, wpc: WritepageContext, flags: number, pos: number, addr: number, length: number, folio: Folio): boolean {
+  const { bdev } = ioend;
+  if ((flags & IOEND_BOUNDARY) !== 0 || ((flags ^ ioend.flags) & NO_MERGE_FLAGS) !== 0) return false;
+  if (pos !== ioend.end || bdev !== wpc.iomap.bdev) return false;
+  if (ioend.addr !== IOMAP_NULL_ADDR && addr !== ioend.addr + ioend.length) return false;
+  if ((addr === IOMAP_NULL_ADDR) !== (ioend.addr === IOMAP_NULL_ADDR)) return false;
+  const isSameFolio = ioend.segments[ioend.segments.length - 1]?.folio === folio;
+  if (ioend.folios >= IOEND_BATCH_MAX && !isSameFolio) return false;
+  return ioend.length + length <= (bdev as BlockDevice).bioSizeMax;
+}
+
+/** Sends an ioend, or completes it as failed: its folios carry the writeback bit and have to lose it. */
+function submitIoend(ops: IoendOps, ioend: Ioend, error: unknown): MaybePromise<void> {
+  return run(submit(ops, ioend, error));
+}
+
+function* submit(ops: IoendOps, ioend: Ioend, error: unknown): Task<void> {
+  if (error !== undefined) {
+    completeIoend(ops, ioend, errnoOf(error));
+    return;
+  }
+  const max = ops.requestMax?.(ioend) ?? ioend.length;
+  if (max >= ioend.length) {
+    yield* send(ops, ioend);
+    return;
+  }
+  const parts = split(ioend, max);
+  ioend.remaining = parts.length;
+  for (const part of parts) yield* send(ops, part);
+}
+
+function* send(ops: IoendOps, ioend: Ioend): Task<void> {
+  try {
+    if (ops.prepareIoend !== undefined) yield* wait(ops.prepareIoend(ioend));
+    if (ioend.addr === IOMAP_NULL_ADDR) {
+      throw new FsError('EIO', 'fsync', { detail: `inode ${ioend.inode.ino}: no address was chosen for byte ${ioend.offset}` });
+    }
+  } catch (error) {
+    completeIoend(ops, ioend, errnoOf(error));
+    return;
+  }
+  const flags = REQ_SYNC | (ioend.hasIntegrity ? REQ_INTEGRITY : 0);
+  const bio = new Bio(REQ_OP_WRITE, ioend.addr, flags, (ended) => completeIoend(ops, ioend, ended.status));
+  bio.filePos = ioend.offset;
+  for (const bytes of ioend.vec) bio.add(bytes);
+  (ioend.bdev as BlockDevice).submit(bio);
+}
+
+/** Cuts an ioend into parts of at most `max` bytes. The folios stay with the whole. */
+function split(ioend: Ioend, max: number): Ioend[] {
+  const parts: Ioend[] = [];
+  let left = ioend.size;
+  let piece = 0; // of ioend.vec
+  let at = 0; // byte in that piece
+  for (let start = 0; start < ioend.length; ) {
+    const addr = ioend.addr === IOMAP_NULL_ADDR ? IOMAP_NULL_ADDR : ioend.addr + start;
+    const part = new Ioend(ioend.inode, ioend.offset + start, addr, ioend.bdev, ioend.flags, ioend.hasIntegrity);
+    part.parent = ioend;
+    while (part.length < max && piece < ioend.vec.length) {
+      const bytes = ioend.vec[piece] as Uint8Array;
+      const taken = Math.min(max - part.length, bytes.length - at);
+      part.vec.push(bytes.subarray(at, at + taken));
+      part.length += taken;
+      at += taken;
+      if (at === bytes.length) {
+        piece++;
+        at = 0;
+      }
+    }
+    part.size = Math.min(part.length, left);
+    left -= part.size;
+    start += part.length;
+    parts.push(part);
+  }
+  return parts;
+}
+
+function completeIoend(ops: IoendOps, ioend: Ioend, errno: number): void {
+  if (errno < 0 && ioend.error === 0) ioend.error = errno;
+  const { inode } = ioend;
+  const needsTask = ioend.error < 0 || (ioend.flags & NO_MERGE_FLAGS) !== 0 || ops.needsCompletion?.(ioend) === true;
+  if (!needsTask) {
+    finish(ioend);
+    return;
+  }
+  let queue = queues.get(inode);
+  if (queue === undefined) {
+    queue = [];
+    queues.set(inode, queue);
+  }
+  queue.push(ioend);
+  if (queue.length === 1) {
+    // One task takes all that has come when it starts, so that neighbours become one transaction.
+    inode.sb.work.post(() => {
+      const batch = queues.get(inode) as Ioend[];
+      queues.delete(inode);
+      return run(completeBatch(ops, batch));
+    });
+  }
+}
+
+function* completeBatch(ops: IoendOps, batch: Ioend[]): Task<void> {
+  batch.sort((a, b) => a.offset - b.offset);
+  for (let i = 0; i < batch.length; ) {
+    const first = batch[i++] as Ioend;
+    let size = first.size;
+    let length = first.length;
+    for (let next = batch[i]; next !== undefined && canMerge(first, size, length, next); next = batch[++i]) {
+      first.merged.push(next);
+      size += next.size;
+      length += next.length;
+    }
+    first.size = size;
+    first.length = length;
+    if (ops.endIoend !== undefined) {
+      try {
+        yield* wait(ops.endIoend(first));
+      } catch (error) {
+        if (first.error === 0) first.error = errnoOf(error);
+      }
+    }
+    let segments = 0;
+    for (const part of [first, ...first.merged]) {
+      part.error = first.error;
+      finish(part);
+      segments += part.segments.length;
+      if (segments >= SEGMENTS_PER_TURN) {
+        segments = 0;
+        yield first.inode.sb.cache.clock.yield();
+      }
+    }
+  }
+}
+
+/** May `next` be completed together with what ends at first.offset + size? Source: the rules of ioend merging. */
+function canMerge(first: Ioend, size: number, length: number, next: Ioend): boolean {
+  if (first.error !== next.error || (next.flags & IOEND_BOUNDARY) !== 0) return false;
+  if (((first.flags ^ next.flags) & NO_MERGE_FLAGS) !== 0) return false;
+  return next.offset === first.offset + size && next.bdev === first.bdev && next.addr === first.addr + length;
+}
+
+/** The written range is where it belongs, or lost: lets go of its folios. */
+function finish(ioend: Ioend): void {
+  const { inode, error, parent } = ioend;
+  if (traceIoend.channel.hasSubscribers) traceIoend.channel.publish({ ino: inode.ino, pos: ioend.offset, length: ioend.size, errno: error });
+  if (error < 0) {
+    inode.setError(error);
+    inode.reportError('data-lost', ioend.offset, ioend.size, error);
+  }
+  if (parent !== undefined) {
+    if (--parent.remaining === 0) finishFolios(parent);
+    return;
+  }
+  finishFolios(ioend);
+}
+
+function finishFolios(ioend: Ioend): void {
+  for (const { folio, length } of ioend.segments) finishFolioWrite(ioend.inode, folio, length);
+}
