@@ -45,8 +45,8 @@ const engine = /^src\/(?:(?:base|layout|block|pagecache|vfs|iomap|fs|volume)\/|i
 
 /** Modules of buffered I/O, and what they work without, so that a filesystem with no block device carries none of it. */
 const buffered = (
-  'iomap iter check-mapping folio-state hooks read-hooks buffered-read readahead buffered-write write-begin zero-range unshare ' +
-  'delalloc page-mkwrite mapped-view writeback seek fiemap'
+  'iomap iter check-mapping folio-state hooks trace read-range buffered-read buffered-write buffered-file write-begin isize zero-range ' +
+  'unshare delalloc page-mkwrite mapped-view writeback file-io seek fiemap truncate fallocate remap fsync layout-lock'
 ).split(' ');
 const withBio = /^src\/(?:iomap\/(?:bio|bio-read|ioend|direct-io|swapfile)\.ts$|block\/)/;
 
@@ -129,7 +129,7 @@ function folderCycles(imports: readonly Import[], files: ReadonlySet<string>): s
 
 function orphans(files: readonly string[], graph: Edges): string[] {
   const entries = new Set(['src/index.ts', 'src/node.ts', 'src/cli/main.ts']);
-  const isRoot = (file: string) => entries.has(file) || isTest(file) || /^(?:bench|scripts|test\/(?!support\/))/.test(file);
+  const isRoot = (file: string) => entries.has(file) || isTest(file) || /^(?:bench|scripts|examples|test\/(?!support\/))/.test(file);
   // A test starts a walk like any other root, but does not step to the file that it is the test of.
   const skipOwn = (from: string, to: string) => !(isTest(from) && from.replace(/\.test\.ts$/, '.ts') === to);
   const reached = reach(files.filter(isRoot), graph, skipOwn);

@@ -25,13 +25,13 @@ export interface Imports {
   imports: Import[];
 }
 
-/** Reads all .ts files in src, test, bench and scripts below `root`, from disk or from `memory`, which then holds the absolute paths. */
+/** Reads all .ts files in src, test, bench, scripts and examples below `root`, from disk or from `memory`, which then holds the absolute paths. */
 export function readImports(root: string, memory?: FileSystem): Imports {
   // A project that exists only here: no library and no resolution, since only the syntax is of interest.
   const project = posix.join(root, 'tsconfig.imports.json');
   const config = JSON.stringify({
     compilerOptions: { noLib: true, noResolve: true, types: [] },
-    include: ['src', 'test', 'bench', 'scripts'],
+    include: ['src', 'test', 'bench', 'scripts', 'examples'],
   });
   const fs: FileSystem = {
     ...memory,
