@@ -33,7 +33,7 @@ export const REQ_INTEGRITY = 1 << 6;
  *
  * Shape:  device bytes [addr, addr + length); `vec` is the memory, in order, length bytes in all (empty for flush, discard and
  *         write-zeroes). The device may keep references to the memory until it calls end().
- * Invariant: end() is called exactly once, inside submit() or later.
+ * Invariant: end() is called exactly once, inside submit() or later. onEnd does not throw: it runs on the stack of the device.
  */
 export class Bio {
   readonly op: BioOp;

@@ -1,13 +1,15 @@
+import { ERRNO } from '../base/errno.ts';
 import { FsError } from '../base/fs-error.ts';
-import { isPromise, type MaybePromise } from '../base/task.ts';
-import { Bio, type BioOp, emptyBio, REQ_FUA, REQ_OP_FLUSH, REQ_OP_READ, REQ_OP_WRITE } from './bio.ts';
+import { roundDown } from '../base/ranges.ts';
+import { isPromise, type MaybePromise, then } from '../base/task.ts';
+import { Bio, type BioOp, emptyBio, REQ_ATOMIC, REQ_FUA, REQ_OP_FLUSH, REQ_OP_READ, REQ_OP_WRITE } from './bio.ts';
 
 /**
  * A device of fixed size that serves bios.
  *
  * Contract of submit(): bio.end(status) is called exactly once, inside submit() or later, in any order; it never throws. A request
  * outside [0, size) or not aligned to logicalBlockSize ends with -EIO or -EINVAL and touches nothing. A write is durable after a flush
- * that was submitted after its end, or at its own end when it carries REQ_FUA.
+ * that was submitted after its end, or at its own end when it carries REQ_FUA. REQ_FUA and REQ_PREFLUSH are obeyed by every device.
  */
 export interface BlockDevice {
   /** For messages. */
@@ -51,10 +53,14 @@ export function submitAndWait(bdev: BlockDevice, bio: Bio): MaybePromise<number>
 
 const nothing = (): void => {};
 
+/** One request, or several in turn where `bytes` is larger than the device takes at once. */
 function transfer(bdev: BlockDevice, op: BioOp, addr: number, bytes: Uint8Array, flags: number, syscall: string): void | Promise<void> {
   const bio = new Bio(op, addr, flags, nothing);
-  bio.add(bytes);
-  return check(submitAndWait(bdev, bio), bdev, addr, syscall);
+  const taken = bytes.length <= bdev.bioSizeMax ? bytes : bytes.subarray(0, roundDown(bdev.bioSizeMax, bdev.logicalBlockSize));
+  bio.add(taken);
+  const done = check(submitAndWait(bdev, bio), bdev, addr, syscall);
+  if (taken === bytes) return done;
+  return then(done, () => transfer(bdev, op, addr + taken.length, bytes.subarray(taken.length), flags, syscall));
 }
 
 function check(status: MaybePromise<number>, bdev: BlockDevice, addr: number, syscall: string): void | Promise<void> {
@@ -78,16 +84,22 @@ export function flushDevice(bdev: BlockDevice): void | Promise<void> {
   return check(submitAndWait(bdev, emptyBio(REQ_OP_FLUSH, 0, 0, 0, nothing)), bdev, 0, 'fsync');
 }
 
-/** The errno a request deserves before it reaches the medium: 0, -EINVAL if misaligned or too large, -EIO if outside the device. */
+/**
+ * What every device asks of a request before it touches the medium: 0, or a negative errno.
+ *
+ * Errors:  EINVAL where it is misaligned, larger than bioSizeMax, a read or write without memory, or an atomic write of a size that the
+ *          device cannot keep whole; EIO where it lies outside the device.
+ * Source:  Linux block/blk-core.c
+ */
 export function checkBio(bdev: BlockDevice, bio: Bio): number {
-  const { addr, length } = bio;
-  if (bio.op === REQ_OP_FLUSH) return 0;
-  if (addr % bdev.logicalBlockSize !== 0 || length % bdev.logicalBlockSize !== 0) return EINVAL;
-  if (!(addr >= 0 && length > 0 && length <= bdev.size - addr)) return EIO;
-  if (bio.vec.length === 0) return 0;
-  if (length > bdev.bioSizeMax) return EINVAL;
-  return bdev.dmaAlignment > 1 && bio.vec.some((bytes) => bytes.byteOffset % bdev.dmaAlignment !== 0) ? EINVAL : 0;
+  const { op, addr, length, vec } = bio;
+  if (op === REQ_OP_FLUSH) return 0;
+  if (addr % bdev.logicalBlockSize !== 0 || length % bdev.logicalBlockSize !== 0) return -ERRNO.EINVAL;
+  if (!(addr >= 0 && length > 0 && length <= bdev.size - addr)) return -ERRNO.EIO;
+  if (op !== REQ_OP_READ && op !== REQ_OP_WRITE) return 0;
+  if (vec.length === 0 || length > bdev.bioSizeMax) return -ERRNO.EINVAL;
+  if (bdev.dmaAlignment > 1 && vec.some((bytes) => bytes.byteOffset % bdev.dmaAlignment !== 0)) return -ERRNO.EINVAL;
+  if (op === REQ_OP_READ || (bio.flags & REQ_ATOMIC) === 0) return 0;
+  const { atomicWriteMin, atomicWriteMax } = bdev;
+  return atomicWriteMax > 0 && length <= atomicWriteMax && length % atomicWriteMin === 0 ? 0 : -ERRNO.EINVAL;
 }
-
-const EIO = -5;
-const EINVAL = -22;
