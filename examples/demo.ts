@@ -1,9 +1,10 @@
 // Shows the engine at work on a file of this machine: which requests a write makes, what sparse files cost, that unwritten blocks never
 // show what the disk held before, that the memory budget holds, that an error is reported once. Checks every answer; exits 1 if one is wrong.
+
+import { subscribe } from 'node:diagnostics_channel';
 import { closeSync, mkdtempSync, openSync, readSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { subscribe } from 'node:diagnostics_channel';
 import { FaultyDevice, FileDevice, fiemap, OpenFile, PageCache, Prng, seekData, seekHole } from '../src/node.ts';
 import { ExtentFs } from './extent-fs.ts';
 
@@ -67,7 +68,11 @@ try {
   await sparse.write(8 * 2 ** 40 + 100, new TextEncoder().encode('far away'));
   const around = await sparse.read(8 * 2 ** 40, 4096);
   const clean = around.every((byte, i) => (i < 100 || i >= 108 ? byte === 0 : byte !== 0));
-  show('8 bytes written at 8 TiB: the rest of the block reads as zeros', clean, `size ${sparse.inode.size}, cached ${sparse.inode.mapping.cachedBytes} bytes`);
+  show(
+    '8 bytes written at 8 TiB: the rest of the block reads as zeros',
+    clean,
+    `size ${sparse.inode.size}, cached ${sparse.inode.mapping.cachedBytes} bytes`,
+  );
   await sparse.fsync();
   const data = await seekData(sparse.inode, 0, sparse);
   const hole = await seekHole(sparse.inode, 0, sparse);
@@ -87,7 +92,11 @@ try {
   await big.fsync();
   let right = true;
   for (let i = 0; i < 80; i++) right &&= same(await big.read(i * MIB, MIB), new Uint8Array(MIB).fill(i));
-  show('80 MiB written and read back through 8 MiB of cache', right && most <= 8 * MIB, `at most ${most / MIB} MiB held; writers waited ${cache.throttledWriters} times`);
+  show(
+    '80 MiB written and read back through 8 MiB of cache',
+    right && most <= 8 * MIB,
+    `at most ${most / MIB} MiB held; writers waited ${cache.throttledWriters} times`,
+  );
 
   // 4. An error after the answer reaches each opener once.
   const file = fs.file(4096, [{ offset: 0, length: 4096, addr: fs.allocate(4096), unwritten: false }]);
@@ -104,7 +113,11 @@ try {
       told.push((error as Error).message);
     }
   }
-  show('a failed write is reported to each opener once', told.filter((each) => each.includes('EIO')).length === 3 && told.at(-1) === 'fine', told.join(' | '));
+  show(
+    'a failed write is reported to each opener once',
+    told.filter((each) => each.includes('EIO')).length === 3 && told.at(-1) === 'fine',
+    told.join(' | '),
+  );
 } finally {
   await device.close();
   rmSync(directory, { recursive: true, force: true });

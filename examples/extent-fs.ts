@@ -1,23 +1,23 @@
 // The smallest filesystem that shows what iomap asks for: where does this byte range live? Files are lists of extents on one device;
 // blocks are given out unwritten, and become file data when what was written to them is stable. No directories, nothing on disk but data.
 import {
-  type BlockDevice,
   BackingDevice,
+  type BlockDevice,
   blockFileIo,
   bufferedFileWrite,
   bufferedRead,
   type FileIo,
   FsError,
-  type Iomap,
+  Inode,
+  IOEND_UNWRITTEN,
   IOMAP_F_NEW,
   IOMAP_HOLE,
   IOMAP_MAPPED,
-  type IomapOps,
   IOMAP_UNWRITTEN,
   IOMAP_WRITE,
-  IOEND_UNWRITTEN,
   type Ioend,
-  Inode,
+  type Iomap,
+  type IomapOps,
   IovIter,
   iomapAddressSpaceOps,
   OpenFile,
@@ -78,18 +78,25 @@ export class ExtentFile implements IomapOps {
       { mapBlocks: (wpc, pos) => this.#mapBlocks(wpc, pos), endIoend: (ioend) => this.#endIoend(ioend) },
       (_inode, map) => map.validityCookie === this.#sequence,
     );
-    this.inode = new Inode(fs.sb, { ino, size, blockSize: BLOCK_SIZE, stableWrites: fs.bdev.stableWrites, ops: iomapAddressSpaceOps(this.io) });
+    this.inode = new Inode(fs.sb, {
+      ino,
+      size,
+      blockSize: BLOCK_SIZE,
+      stableWrites: fs.bdev.stableWrites,
+      ops: iomapAddressSpaceOps(this.io),
+    });
     this.open = new OpenFile(this.inode);
   }
 
   /** The one question. The answer is the whole extent, or the whole hole up to the next. */
-  iomapBegin(_inode: Inode, pos: number, length: number, flags: number, map: Iomap): void {
+  iomapBegin(inode: Inode, pos: number, length: number, flags: number, map: Iomap): void {
     let next = this.extents.findIndex((extent) => extent.offset + extent.length > pos);
     if (next < 0) next = this.extents.length;
     const extent = this.extents[next];
     if ((extent === undefined || extent.offset > pos) && (flags & IOMAP_WRITE) !== 0) {
       this.#fillHole(next, pos, length);
-      return this.iomapBegin(_inode, pos, length, flags, map);
+      this.iomapBegin(inode, pos, length, flags, map);
+      return;
     }
     map.validityCookie = this.#sequence;
     if (extent !== undefined && extent.offset <= pos) {
@@ -131,7 +138,12 @@ export class ExtentFile implements IomapOps {
       const start = Math.max(from, extent.offset);
       const end = Math.min(to, extent.offset + extent.length);
       if (!extent.unwritten || start >= end) return [extent];
-      const part = (a: number, b: number, unwritten: boolean) => ({ offset: a, length: b - a, addr: extent.addr + a - extent.offset, unwritten });
+      const part = (a: number, b: number, unwritten: boolean) => ({
+        offset: a,
+        length: b - a,
+        addr: extent.addr + a - extent.offset,
+        unwritten,
+      });
       const parts = [part(extent.offset, start, true), part(start, end, false), part(end, extent.offset + extent.length, true)];
       return parts.filter((each) => each.length > 0);
     });

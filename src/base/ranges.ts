@@ -33,7 +33,8 @@ export function log2Floor(value: number): number {
  */
 export function checkRange(syscall: string, pos: number, length: number, sizeMax: number = POSITION_MAX): void {
   checkPosition(syscall, pos);
-  if (typeof length !== 'number' || !Number.isInteger(length) || length < 0) throw new FsError('EINVAL', syscall, { detail: `length ${length}` });
+  if (typeof length !== 'number' || !Number.isInteger(length) || length < 0)
+    throw new FsError('EINVAL', syscall, { detail: `length ${length}` });
   if (length > sizeMax - pos) throw new FsError('EFBIG', syscall, { detail: `range ${pos}+${length} passes ${sizeMax}` });
 }
 

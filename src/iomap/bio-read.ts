@@ -1,6 +1,6 @@
+import { FsError } from '../base/fs-error.ts';
 import type { MaybePromise } from '../base/task.ts';
 import { then } from '../base/task.ts';
-import { FsError } from '../base/fs-error.ts';
 import { Bio, REQ_INTEGRITY, REQ_OP_READ, REQ_RAHEAD, REQ_SYNC } from '../block/bio.ts';
 import { type BlockDevice, submitAndWait } from '../block/block-device.ts';
 import type { Folio } from '../pagecache/folio.ts';

@@ -25,7 +25,13 @@ export interface FileWriteOptions {
  * Shape:   bytes accepted; short at the largest file size. iocb.pos moves by as many.
  * Errors:  EFBIG at the largest file size; EAGAIN under IOCB_NOWAIT where any lock, zeroing or folio would have to be waited for.
  */
-export function bufferedFileWrite(iocb: Iocb, inode: Inode, source: WriteSource, io: WriteIo, options: FileWriteOptions = {}): MaybePromise<number> {
+export function bufferedFileWrite(
+  iocb: Iocb,
+  inode: Inode,
+  source: WriteSource,
+  io: WriteIo,
+  options: FileWriteOptions = {},
+): MaybePromise<number> {
   checkPosition('write', iocb.pos);
   if (source.count === 0) return 0;
   inode.checkGood('write');

@@ -7,8 +7,8 @@ import { PAGE_SIZE } from '../pagecache/page-memory.ts';
 import type { Inode } from '../vfs/inode.ts';
 import { IOCB_ATOMIC, IOCB_DONTCACHE, IOCB_NOWAIT, type Iocb } from './iocb.ts';
 import { IOMAP_DONTCACHE, IOMAP_F_SIZE_CHANGED, IOMAP_NOWAIT, IOMAP_WRITE } from './iomap.ts';
-import { IomapIter } from './iter.ts';
 import { isizeExtended, writeFailed } from './isize.ts';
+import { IomapIter } from './iter.ts';
 import { traceWrite } from './trace.ts';
 import { putFolio, type WriteIo, writeBegin, writeEnd, writeOpsOf } from './write-begin.ts';
 
@@ -40,7 +40,13 @@ const PLAIN: WriteStrategy = {};
  * Errors:  EOPNOTSUPP for IOCB_ATOMIC; EFBIG, EOVERFLOW, EINVAL for the range; EAGAIN under IOCB_NOWAIT; EFAULT for a source that
  *          cannot be read; EINTR; those of the hooks.
  */
-export function bufferedWrite(iocb: Iocb, inode: Inode, source: WriteSource, io: WriteIo, strategy: WriteStrategy = PLAIN): MaybePromise<number> {
+export function bufferedWrite(
+  iocb: Iocb,
+  inode: Inode,
+  source: WriteSource,
+  io: WriteIo,
+  strategy: WriteStrategy = PLAIN,
+): MaybePromise<number> {
   if ((iocb.flags & IOCB_ATOMIC) !== 0) throw new FsError('EOPNOTSUPP', 'write', { detail: 'atomic writes are direct writes' });
   const length = source.count;
   checkRange('write', iocb.pos, length, inode.sizeMax);
@@ -91,7 +97,8 @@ function* writeMapping(iter: IomapIter, source: WriteSource, io: WriteIo, strate
     // The source may be a view on the folio that is about to be locked: what has to be read of it is read now.
     const readable = source.faultIn(bytes);
     if (isPromise(readable) && nowait) throw new FsError('EAGAIN', 'write');
-    if ((isPromise(readable) ? yield readable : readable) === 0) throw new FsError('EFAULT', 'write', { detail: `source of byte ${iter.pos}` });
+    if ((isPromise(readable) ? yield readable : readable) === 0)
+      throw new FsError('EFAULT', 'write', { detail: `source of byte ${iter.pos}` });
 
     const { pos } = iter;
     let folio: Folio | undefined;

@@ -64,7 +64,8 @@ function mappingFault(inode: Inode, pos: number, flags: number, map: Iomap): str
   const { blockSize } = inode;
   if (offset % blockSize !== 0) return 'a start that is not block aligned';
   if (length % blockSize !== 0 && type !== IOMAP_HOLE) return 'a length that is not whole blocks';
-  if (addr !== IOMAP_NULL_ADDR && addr % Math.min(blockSize, map.bdev?.logicalBlockSize ?? 1) !== 0) return 'an address that is not aligned';
+  if (addr !== IOMAP_NULL_ADDR && addr % Math.min(blockSize, map.bdev?.logicalBlockSize ?? 1) !== 0)
+    return 'an address that is not aligned';
   return undefined;
 }
 

@@ -186,7 +186,11 @@ export function setDirtyBits(folio: Folio, offset: number, length: number): void
   if (folio.state === NO_STATE || length <= 0) return;
   const blockSize = blockSizeOf(folio);
   const bit = bitOf(folio) + blockCount(folio);
-  setBits(chunkOf(folio), bit + Math.floor(offset / blockSize), bit + Math.min(blockCount(folio), Math.ceil((offset + length) / blockSize)));
+  setBits(
+    chunkOf(folio),
+    bit + Math.floor(offset / blockSize),
+    bit + Math.min(blockCount(folio), Math.ceil((offset + length) / blockSize)),
+  );
 }
 
 /** Clears all dirty bits of the folio. */

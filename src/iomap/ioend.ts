@@ -159,7 +159,7 @@ function addToIoend(ops: IoendOps, wpc: WritepageContext, folio: Folio, pos: num
   const addr = iomap.addrOf(pos);
 
   let ioend = wpc.wbCtx as Ioend | undefined;
-  let sent: MaybePromise<void> = undefined;
+  let sent: MaybePromise<void>;
   if (ioend === undefined || !canAppend(ioend, wpc, flags, pos, addr, taken, folio)) {
     if (ioend !== undefined) {
       wpc.wbCtx = undefined;
@@ -323,7 +323,8 @@ function canMerge(first: Ioend, size: number, length: number, next: Ioend): bool
 /** The written range is where it belongs, or lost: lets go of its folios. */
 function finish(ioend: Ioend): void {
   const { inode, error, parent } = ioend;
-  if (traceIoend.channel.hasSubscribers) traceIoend.channel.publish({ ino: inode.ino, pos: ioend.offset, length: ioend.size, errno: error });
+  if (traceIoend.channel.hasSubscribers)
+    traceIoend.channel.publish({ ino: inode.ino, pos: ioend.offset, length: ioend.size, errno: error });
   if (error < 0) {
     inode.setError(error);
     inode.reportError('data-lost', ioend.offset, ioend.size, error);

@@ -63,7 +63,8 @@ export class MappedView {
   *#store(pos: number, from: Uint8Array): Task<void> {
     for (let done = 0; done < from.length; ) {
       const { mapping, size } = this.inode;
-      if (pos + done >= roundUp(size, PAGE_SIZE)) throw new FsError('EFAULT', 'mmap', { detail: `byte ${pos + done} is past the end of the file` });
+      if (pos + done >= roundUp(size, PAGE_SIZE))
+        throw new FsError('EFAULT', 'mmap', { detail: `byte ${pos + done} is past the end of the file` });
       const seen = mapping.find(pos + done);
       // Open for stores: memory is all it takes.
       const folio = seen?.isMapWritable === true && seen.isUptodate ? seen : yield* this.#faultWritable(pos + done);

@@ -1,8 +1,8 @@
 import { roundDown, roundUp } from '../base/ranges.ts';
 import type { Folio } from '../pagecache/folio.ts';
 import type { Inode } from '../vfs/inode.ts';
-import { IOMAP_F_FSVERITY, IOMAP_F_NEW, IOMAP_MAPPED, type Iomap } from './iomap.ts';
 import { nextNotUptodate, nextUptodate } from './folio-state.ts';
+import { IOMAP_F_FSVERITY, IOMAP_F_NEW, IOMAP_MAPPED, type Iomap } from './iomap.ts';
 
 /** A byte range of a folio, by file position. One is reused for each loop. */
 export interface FolioRange {

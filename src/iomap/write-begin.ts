@@ -6,15 +6,7 @@ import { FGP_DONTCACHE, FGP_NOWAIT } from '../pagecache/address-space.ts';
 import type { Folio } from '../pagecache/folio.ts';
 import { ensureState, hasState, isBlockUptodate, markDirty, markUptodate } from './folio-state.ts';
 import type { IomapOps, WriteOps } from './hooks.ts';
-import {
-  IOMAP_DONTCACHE,
-  IOMAP_F_FOLIO_BATCH,
-  IOMAP_F_ZERO_TAIL,
-  IOMAP_INLINE,
-  IOMAP_NOWAIT,
-  IOMAP_UNSHARE,
-  typeName,
-} from './iomap.ts';
+import { IOMAP_DONTCACHE, IOMAP_F_FOLIO_BATCH, IOMAP_F_ZERO_TAIL, IOMAP_INLINE, IOMAP_NOWAIT, IOMAP_UNSHARE, typeName } from './iomap.ts';
 import { IomapIter, iterate } from './iter.ts';
 import { type FolioRange, needsZeroing, nextReadRange, zeroPastEof } from './read-range.ts';
 
@@ -115,7 +107,8 @@ function fill(iter: IomapIter, wops: WriteOps, folio: Folio, pos: number, end: n
   if (!hasHead && !hasTail) return;
   const headEnd = headStart + blockSize;
   const tailStart = tailEnd - blockSize;
-  if (hasHead && hasTail && tailStart - headEnd <= (wops.mergeGap ?? 0)) return run(fillRange(iter, wops, folio, headStart, tailEnd, pos, end));
+  if (hasHead && hasTail && tailStart - headEnd <= (wops.mergeGap ?? 0))
+    return run(fillRange(iter, wops, folio, headStart, tailEnd, pos, end));
   return run(fillTwo(iter, wops, folio, hasHead ? headStart : -1, hasTail ? tailStart : -1, pos, end));
 }
 

@@ -38,7 +38,8 @@ function* pass(mapping: AddressSpace, wbc: WritebackControl, io: WritebackIo): T
   const tag = isIntegrity ? TAG_TOWRITE : TAG_DIRTY;
 
   // A cyclic pass goes on where the last one stopped, and then round to its start.
-  const spans = cyclicStart > wbc.start ? [[cyclicStart, wbc.end] as const, [wbc.start, cyclicStart] as const] : [[wbc.start, wbc.end] as const];
+  const spans =
+    cyclicStart > wbc.start ? [[cyclicStart, wbc.end] as const, [wbc.start, cyclicStart] as const] : [[wbc.start, wbc.end] as const];
   let stoppedAt = 0;
   passes: for (const [start, end] of spans) {
     let at = start;

@@ -425,4 +425,3 @@ export class AddressSpace {
     return errno;
   }
 }
-

@@ -92,7 +92,8 @@ function* readSlow(mapping: AddressSpace, start: number, into: Uint8Array, optio
 /** Lets go of a folio after its bytes were copied. */
 function finishFolio(mapping: AddressSpace, folio: Folio, options: FilemapReadOptions): void {
   if (folio.isDropbehind) {
-    if (!options.dontcache) folio.setDropbehind(false); // somebody wants it after all
+    if (!options.dontcache)
+      folio.setDropbehind(false); // somebody wants it after all
     else if (folio.refs === 1 && folio.tryLock()) {
       mapping.tryRelease(folio);
       folio.unlock();
@@ -202,7 +203,8 @@ function* readFolio(mapping: AddressSpace, folio: Folio, keep = false): Task<voi
 export function* lockUptodateFolio(mapping: AddressSpace, pos: number, ra: ReadaheadState): Task<Folio> {
   for (;;) {
     // The rest of the last page can be used, as by any mmap; it is not part of the file.
-    if (pos >= roundUp(mapping.host.size, PAGE_SIZE)) throw new FsError('EFAULT', 'mmap', { detail: `byte ${pos} is past the end of the file` });
+    if (pos >= roundUp(mapping.host.size, PAGE_SIZE))
+      throw new FsError('EFAULT', 'mmap', { detail: `byte ${pos} is past the end of the file` });
     const seen = mapping.find(pos);
     const start = seen?.pos ?? pos;
     const held = yield* getUptodate(mapping, start, seen === undefined ? 1 : seen.size, { ra, nowait: false, dontcache: false });

@@ -50,7 +50,13 @@ export class ReadaheadControl {
 }
 
 /** A reader misses at `index`: reads at least the `count` pages it wants, and what a sequential reader will want next. */
-export function syncReadahead(mapping: AddressSpace, ra: ReadaheadState, index: number, count: number, dontcache: boolean): MaybePromise<void> {
+export function syncReadahead(
+  mapping: AddressSpace,
+  ra: ReadaheadState,
+  index: number,
+  count: number,
+  dontcache: boolean,
+): MaybePromise<void> {
   const max = windowMax(mapping, ra, count);
   if (ra.hint === 'random' || max === 0) return readPages(mapping, index, Math.min(count, Math.max(max, 1)), 0, -1, dontcache);
   const previous = ra.prevPos < 0 ? -1 : Math.floor(ra.prevPos / PAGE_SIZE);
@@ -72,7 +78,13 @@ export function syncReadahead(mapping: AddressSpace, ra: ReadaheadState, index: 
 }
 
 /** A reader reaches the folio that carries the mark: starts the next window before the reader needs it. */
-export function asyncReadahead(mapping: AddressSpace, ra: ReadaheadState, folio: Folio, count: number, dontcache: boolean): MaybePromise<void> {
+export function asyncReadahead(
+  mapping: AddressSpace,
+  ra: ReadaheadState,
+  folio: Folio,
+  count: number,
+  dontcache: boolean,
+): MaybePromise<void> {
   folio.setReadaheadMark(false);
   const max = windowMax(mapping, ra, count);
   if (max === 0 || ra.hint === 'random') return;
@@ -151,7 +163,14 @@ function submitWindow(mapping: AddressSpace, ra: ReadaheadState, dontcache: bool
 }
 
 /** Makes folios for pages that are not cached yet, up to the first that is, and has them filled. `mark` is the page whose reader goes on. */
-function readPages(mapping: AddressSpace, start: number, count: number, orderWanted: number, mark: number, dontcache: boolean): MaybePromise<void> {
+function readPages(
+  mapping: AddressSpace,
+  start: number,
+  count: number,
+  orderWanted: number,
+  mark: number,
+  dontcache: boolean,
+): MaybePromise<void> {
   const endOfFile = Math.ceil(mapping.host.size / PAGE_SIZE);
   const end = Math.min(start + count, endOfFile);
   const folios: Folio[] = [];
@@ -161,7 +180,8 @@ function readPages(mapping: AddressSpace, start: number, count: number, orderWan
     while (order > mapping.orderMin && (index % 2 ** order !== 0 || index + 2 ** order > end)) order--;
     let folio: Folio | undefined;
     order = Math.max(order, mapping.orderMin);
-    for (; folio === undefined && order >= mapping.orderMin; order--) folio = mapping.tryCreateOrder(index, order, order === mapping.orderMin);
+    for (; folio === undefined && order >= mapping.orderMin; order--)
+      folio = mapping.tryCreateOrder(index, order, order === mapping.orderMin);
     if (folio === undefined) break; // cached already, or no memory: the reader comes back for it
     if (dontcache) folio.setDropbehind(true);
     if (mark >= folio.index && mark < folio.index + folio.pages) folio.setReadaheadMark(true);

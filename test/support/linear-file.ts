@@ -1,6 +1,6 @@
 // The simplest file there is: file byte x lives at device byte base + x. For tests that look at one folio or one request at a time.
 import { IovIter } from '../../src/base/iov-iter.ts';
-import { Bio, REQ_OP_READ, REQ_OP_WRITE } from '../../src/block/bio.ts';
+import { type Bio, REQ_OP_READ, REQ_OP_WRITE } from '../../src/block/bio.ts';
 import type { BlockDevice } from '../../src/block/block-device.ts';
 import { MemoryDevice } from '../../src/block/memory-device.ts';
 import { blockFileIo } from '../../src/iomap/block-file-io.ts';
