@@ -3,6 +3,7 @@ import { inodeOf } from '../vfs/inode.ts';
 import { readahead, readFolio } from './buffered-read.ts';
 import { dirtyWholeFolio, freeState, isPartiallyUptodate } from './folio-state.ts';
 import type { IomapOps, ReadOps, WritebackOps, WriteOps } from './hooks.ts';
+import { traceInvalidate } from './trace.ts';
 import { writepages } from './writeback.ts';
 
 /** All hooks of a file whose data is cached here. */
@@ -29,6 +30,11 @@ export function iomapAddressSpaceOps(io: FileIo): AddressSpaceOps {
       freeState(folio);
       return true;
     },
-    invalidateFolio: freeState,
+    invalidateFolio: (folio) => {
+      if (traceInvalidate.channel.hasSubscribers && folio.mapping !== undefined) {
+        traceInvalidate.channel.publish({ ino: inodeOf(folio.mapping).ino, pos: folio.pos, length: folio.size });
+      }
+      freeState(folio);
+    },
   };
 }
