@@ -46,6 +46,7 @@ const TABLE = {
   ENOMSG: [42, 'no message of desired type'],
   EIDRM: [43, 'identifier removed'],
   EUNATCH: [49, 'protocol driver not attached'],
+  EBADR: [53, 'invalid request descriptor'],
   ENOSTR: [60, 'device not a stream'],
   ENODATA: [61, 'no data available'],
   ETIME: [62, 'timer expired'],

@@ -11,6 +11,7 @@ import {
   IOMAP_MAPPED,
   IOMAP_NULL_ADDR,
   IOMAP_REPORT,
+  IOMAP_UNSHARE,
   IOMAP_UNWRITTEN,
   IOMAP_WRITE,
   IOMAP_ZERO,
@@ -44,7 +45,8 @@ function mappingFault(inode: Inode, pos: number, flags: number, map: Iomap): str
   if (!Number.isSafeInteger(offset) || !Number.isSafeInteger(length) || offset < 0 || length <= 0) return 'no range';
   if (offset > pos || length <= pos - offset) return 'the range does not hold the position';
   if (!Number.isSafeInteger(offset + length)) return 'the range passes 2^53 - 1';
-  if ((flags & IOMAP_WRITE) !== 0 && type === IOMAP_HOLE) return 'a hole for a write';
+  // Breaking sharing skips holes; any other write has nowhere to go.
+  if ((flags & (IOMAP_WRITE | IOMAP_UNSHARE)) === IOMAP_WRITE && type === IOMAP_HOLE) return 'a hole for a write';
   if (type === IOMAP_INLINE) return inlineFault(inode, flags, map);
   if (type === IOMAP_MAPPED || type === IOMAP_UNWRITTEN) {
     const hasDevice = map.bdev !== undefined || map.daxDev !== undefined;
@@ -54,7 +56,8 @@ function mappingFault(inode: Inode, pos: number, flags: number, map: Iomap): str
       if (addr === IOMAP_NULL_ADDR) return 'a device without an address';
       const size = map.bdev?.size ?? map.daxDev?.size ?? 0;
       if (addr > size || length > size - addr) return 'a range outside its device';
-    } else if (addr !== IOMAP_NULL_ADDR) return 'an address without a device';
+    } else if (addr !== IOMAP_NULL_ADDR)
+      return isAnonymous ? 'an address for a write whose place is not chosen' : 'an address without a device';
     if (!hasDevice) return undefined; // fetched by hooks: bytes, not blocks
   } else {
     if (addr !== IOMAP_NULL_ADDR) return 'an address where there are no blocks';

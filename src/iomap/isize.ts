@@ -1,6 +1,6 @@
 import { roundUp } from '../base/ranges.ts';
 import { type MaybePromise, run, type Task, wait } from '../base/task.ts';
-import { PAGE_SIZE } from '../pagecache/page-memory.ts';
+import type { Folio } from '../pagecache/folio.ts';
 import type { Inode } from '../vfs/inode.ts';
 import { dirtyWholeFolio } from './folio-state.ts';
 
@@ -11,11 +11,10 @@ import { dirtyWholeFolio } from './folio-state.ts';
  * old end where a page holds several. The caller holds the inode lock.
  */
 export function isizeExtended(inode: Inode, from: number, to: number): MaybePromise<void> {
-  const { blockSize } = inode;
-  if (from >= to || blockSize >= PAGE_SIZE) return;
-  const blockEnd = roundUp(from, blockSize);
-  if (to <= blockEnd || blockEnd % PAGE_SIZE === 0) return;
-  if (inode.mapping.find(from) === undefined) return;
+  if (from >= to) return;
+  const folio = inode.mapping.find(from);
+  // Blocks past the old end that the folio also holds: without any, nothing of it is new to the file but the rest of the old last block.
+  if (folio === undefined || roundUp(from, inode.blockSize) >= Math.min(folio.end, to)) return;
   return run(extended(inode, from, to));
 }
 
@@ -28,8 +27,21 @@ function* extended(inode: Inode, from: number, to: number): Task<void> {
   folio.put();
 }
 
-/** Drops cached content of [pos, end) that lies past i_size: what a failed write left there. Older data inside i_size is not touched. */
+/**
+ * Drops cached content of [pos, end) that lies past i_size: what a failed write left there, and with it clean folios that lie wholly past
+ * i_size. Older data inside i_size is not touched.
+ */
 export function writeFailed(inode: Inode, pos: number, end: number): MaybePromise<void> {
+  const { mapping } = inode;
   const start = Math.max(pos, inode.size);
-  if (start < end) return inode.mapping.truncateRange(start, end);
+  if (start >= end) return;
+  const first = mapping.find(start);
+  const last = mapping.find(end - 1);
+  const from = first !== undefined && isLeftOver(inode, first) ? first.pos : start;
+  const to = last !== undefined && isLeftOver(inode, last) ? last.end : end;
+  return mapping.truncateRange(from, to);
+}
+
+function isLeftOver(inode: Inode, folio: Folio): boolean {
+  return folio.pos >= inode.size && !folio.isDirty && !folio.isWriteback && !inode.hasVerityTail;
 }
