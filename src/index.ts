@@ -27,6 +27,8 @@ export { DAX_PMD_ORDER, DAX_PMD_SIZE, DaxEntries, type DaxPin } from './iomap/da
 export { daxFault, daxFinishSyncFault } from './iomap/dax-fault.ts';
 export { DaxView } from './iomap/dax-view.ts';
 export { firstUntouched, releaseDelalloc } from './iomap/delalloc.ts';
+export { type DirectFileIo, directRead, directWrite } from './iomap/direct-file.ts';
+export * from './iomap/direct-io.ts';
 export { type EvictOps, evictInode } from './iomap/evict.ts';
 export * from './iomap/fallocate.ts';
 export * from './iomap/fiemap.ts';
