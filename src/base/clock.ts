@@ -16,6 +16,9 @@ const host = globalThis as unknown as {
   setImmediate?(fire: () => void): unknown;
 };
 
+/** The longest delay that hosts can count; they fire at once for a longer one. */
+const DELAY_MAX_MS = 2 ** 31 - 1;
+
 /** The host's own time. */
 export const systemClock: Clock = {
   now: () => host.performance.now(),
@@ -25,7 +28,7 @@ export const systemClock: Clock = {
       else host.setTimeout(resolve, 0);
     }),
   timer(delayMs, fire) {
-    const timer = host.setTimeout(fire, delayMs);
+    const timer = host.setTimeout(fire, Math.min(delayMs, DELAY_MAX_MS));
     (timer as { unref?: () => void }).unref?.();
     return () => host.clearTimeout(timer);
   },

@@ -16,8 +16,9 @@ export interface FsErrorDetail {
  *         "CODE: words, syscall 'path' -> 'dest'", as Node prints it.
  */
 export class FsError extends Error {
-  readonly code: ErrnoCode;
+  // In the order in which Node's own errors have them, so that they print alike.
   readonly errno: number;
+  readonly code: ErrnoCode;
   readonly syscall: string;
   declare readonly path?: string;
   declare readonly dest?: string;
@@ -28,8 +29,8 @@ export class FsError extends Error {
     if (detail.dest !== undefined) message += ` -> '${detail.dest}'`;
     if (detail.detail !== undefined) message += ` (${detail.detail})`;
     super(message, detail.cause === undefined ? undefined : { cause: detail.cause });
-    this.code = code;
     this.errno = -ERRNO[code];
+    this.code = code;
     this.syscall = syscall;
     if (detail.path !== undefined) this.path = detail.path;
     if (detail.dest !== undefined) this.dest = detail.dest;
@@ -48,8 +49,8 @@ Object.defineProperty(FsError.prototype, 'name', { value: 'Error', configurable:
 export function errnoOf(error: unknown): number {
   if (error instanceof FsError) return error.errno;
   if (typeof error === 'object' && error !== null && 'code' in error) {
-    const number = ERRNO[(error as { code: ErrnoCode }).code];
-    if (number !== undefined) return -number;
+    const { code } = error as { code: ErrnoCode };
+    if (Object.hasOwn(ERRNO, code)) return -ERRNO[code];
   }
   return -ERRNO.EIO;
 }

@@ -1,8 +1,8 @@
-import { assert } from '../base/assert.ts';
+import { AssertionError, assert } from '../base/assert.ts';
 import { ErrseqRecord } from '../base/errseq.ts';
 import { errnoOf, FsError } from '../base/fs-error.ts';
 import { RwLock } from '../base/lock.ts';
-import { type MaybePromise, run, type Task, then, wait } from '../base/task.ts';
+import { type MaybePromise, run, type Task, wait } from '../base/task.ts';
 import { type BackingDevice, WB_SYNC_ALL, WB_SYNC_NONE, type WritebackControl } from './backing-device.ts';
 import type { Folio } from './folio.ts';
 import type { PageCache } from './page-cache.ts';
@@ -230,7 +230,7 @@ export class AddressSpace {
     this.cache.forget(folio);
   }
 
-  /** Drops a clean, locked folio if its owner agrees. The caller holds the only reference. */
+  /** Drops a clean, locked folio if its owner agrees. Others who hold it see that `mapping` is gone when they have its lock. */
   tryRelease(folio: Folio): boolean {
     if (folio.isDirty || folio.isWriteback || folio.mapping !== this) return false;
     if (folio.mkclean()) {
@@ -272,6 +272,8 @@ export class AddressSpace {
     this.dirtyBytes -= folio.size;
     this.bdi.dirtyBytes -= folio.size;
     this.cache.dirtyBytes -= folio.size;
+    if (this.dirtyBytes === 0) this.bdi.markClean(this);
+    this.cache.noteIdle(folio);
     this.cache.wakeProgress();
   }
 
@@ -293,12 +295,22 @@ export class AddressSpace {
     this.bdi.writebackBytes -= folio.size;
     this.cache.writebackBytes -= folio.size;
     folio.setWritebackFlag(false);
-    if (folio.isDropbehind && folio.refs === 1 && folio.tryLock()) {
-      this.tryRelease(folio);
-      folio.unlock();
-    }
+    if (folio.isDropbehind) void run(this.#dropBehind(folio));
     folio.put();
+    this.bdi.noteWritebackEnd();
     this.cache.wakeProgress();
+  }
+
+  /**
+   * Drops a folio whose use is over, unless somebody dirtied or wanted it meanwhile. That it is held is no reason to keep it: whoever
+   * waits for this very writeback holds it. On a device that answers at once the pass that sent it still has the lock.
+   */
+  *#dropBehind(folio: Folio): Task<void> {
+    folio.get();
+    yield* wait(folio.lock());
+    if (folio.isDropbehind) this.tryRelease(folio);
+    folio.unlock();
+    folio.put();
   }
 
   /** Records an error that nobody waits for; each opener gets it at its next fsync. */
@@ -325,13 +337,21 @@ export class AddressSpace {
    */
   writeAndWait(start: number, end: number): MaybePromise<void> {
     if (start >= end || !this.needsWriteback(start, end)) return;
+    return run(this.#writeAndWait(start, end));
+  }
+
+  *#writeAndWait(start: number, end: number): Task<void> {
     const errorCount = this.errorCount;
-    const done = this.#write(start, end, WB_SYNC_ALL);
-    return then(done, () =>
-      then(this.waitWriteback(start, end), () => {
-        if (this.errorCount !== errorCount) throw FsError.of(this.lastError, 'fsync');
-      }),
-    );
+    let failure: unknown;
+    try {
+      yield* wait(this.#write(start, end, WB_SYNC_ALL));
+    } catch (error) {
+      if (error instanceof AssertionError) throw error;
+      failure = error; // told when nothing of the range is in flight any more
+    }
+    yield* wait(this.waitWriteback(start, end));
+    if (failure !== undefined) throw failure;
+    if (this.errorCount !== errorCount) throw FsError.of(this.lastError, 'fsync');
   }
 
   #write(start: number, end: number, syncMode: WritebackControl['syncMode']): MaybePromise<void> {
@@ -387,9 +407,10 @@ export class AddressSpace {
   }
 
   /**
-   * Drops the clean folios of [start, end), whole folios that overlap it included, after writing dirty ones back.
+   * Drops the clean folios of [start, end), whole folios that overlap it included. Callers write dirty ones back first.
    *
-   * Errors:  EBUSY if a folio became dirty again or is held; the errors of writeback.
+   * Blocks:  for folio locks and for writeback.
+   * Errors:  EBUSY if a folio was dirty, or its owner kept it; the others are dropped all the same.
    */
   invalidateRange(start: number, end: number): MaybePromise<void> {
     if (this.cachedBytes === 0 || start >= end) return;

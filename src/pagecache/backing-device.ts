@@ -40,8 +40,11 @@ const SLICE_PAGES = 1024;
  *
  * Invariants:
  * 1. dirtyBytes and writebackBytes are sums over the folios of its mappings.
- * 2. A mapping with a dirty folio is in `dirtyMappings`, in the order in which the mappings became dirty.
+ * 2. `dirtyMappings` holds exactly the mappings with a dirty folio: in the order in which they became dirty, those that a pass has
+ *    visited behind the others.
  * 3. At most one flusher runs. It is the only one that writes on behalf of memory pressure; those who need memory wait for it.
+ * 4. A flusher that found nothing it can write ends `stalled`. Those who wait do not start it again: the end of a writeback, new dirty
+ *    data or the timer does. So nobody spins, and no news is lost.
  */
 export class BackingDevice {
   readonly name: string;
@@ -53,6 +56,8 @@ export class BackingDevice {
   writebackBytes = 0;
   readonly dirtyMappings = new Set<AddressSpace>();
   #flushing = false;
+  #stalled = false;
+  #endedWritebacks = 0;
   #dropbehindWanted = 0; // pages
   #cancelTimer: (() => void) | undefined;
 
@@ -76,12 +81,26 @@ export class BackingDevice {
     return this.#flushing;
   }
 
-  /** A mapping got its first dirty folio. */
+  /** A folio of the mapping became dirty. */
   markDirty(mapping: AddressSpace): void {
-    if (this.dirtyMappings.has(mapping)) return;
-    this.dirtyMappings.add(mapping);
-    mapping.dirtiedWhen = this.cache.clock.now();
-    this.#armTimer();
+    if (!this.dirtyMappings.has(mapping)) {
+      this.dirtyMappings.add(mapping);
+      mapping.dirtiedWhen = this.cache.clock.now();
+      this.#armTimer();
+    }
+    // Those who wait for the flusher asked for it before this was there to be written.
+    if (this.#stalled) this.#resume();
+  }
+
+  /** The mapping has no dirty folio any more. */
+  markClean(mapping: AddressSpace): void {
+    this.dirtyMappings.delete(mapping);
+  }
+
+  /** The writeback of a folio ended: if it is dirty again, it can be written again. */
+  noteWritebackEnd(): void {
+    this.#endedWritebacks++;
+    if (this.#stalled) this.#resume();
   }
 
   /**
@@ -89,32 +108,58 @@ export class BackingDevice {
    * and what has been dirty for too long. Returns at once.
    */
   wakeFlusher(): void {
-    if (this.#flushing) return;
+    if (this.#flushing || this.#stalled) return;
     this.#flushing = true;
     // The flusher starts in a turn of its own: its caller may hold locks.
     void this.cache.clock.yield().then(() => this.#flush());
   }
 
+  #resume(): void {
+    this.#stalled = false;
+    this.wakeFlusher();
+  }
+
   /** Also has the flusher write `bytes` of folios that are to be dropped (RWF_DONTCACHE). */
   wakeFlusherDropbehind(bytes: number): void {
     this.#dropbehindWanted += Math.ceil(bytes / PAGE_SIZE);
-    this.wakeFlusher();
+    this.#resume();
   }
 
   #armTimer(): void {
     if (this.#cancelTimer !== undefined || this.dirtyMappings.size === 0) return;
     this.#cancelTimer = this.cache.clock.timer(this.cache.dirtyWritebackMs, () => {
       this.#cancelTimer = undefined;
-      this.wakeFlusher();
+      this.#resume();
     });
   }
 
   async #flush(): Promise<void> {
+    const { clock } = this.cache;
+    // Files of which nothing could be written since the last progress; tried again after the next.
+    const stuck = new Set<AddressSpace>();
+    let ended = 0;
+    let dirty = 0;
     for (;;) {
       const everything = this.cache.isOverBackground(this) || this.cache.hasMemoryWaiters;
       const onlyDropbehind = !everything && this.#dropbehindWanted > 0;
-      const mapping = this.#pick(everything || onlyDropbehind);
-      if (mapping === undefined) break;
+      const mapping = this.#pick(everything || onlyDropbehind, stuck);
+      if (mapping === undefined) {
+        if (stuck.size === 0) break;
+        // Redirtied by its own pass, a file has as many dirty bytes as before: that is no news.
+        const isNews = this.#endedWritebacks !== ended || this.dirtyBytes > dirty;
+        if (!isNews && !onlyDropbehind) {
+          this.#stalled = true;
+          break;
+        }
+        if (onlyDropbehind) this.#dropbehindWanted = 0; // clean by now, in flight, or gone
+        stuck.clear();
+        continue;
+      }
+      if (stuck.size === 0) {
+        ended = this.#endedWritebacks;
+        dirty = this.dirtyBytes;
+      }
+      const started = clock.now();
       const pages = onlyDropbehind ? Math.min(SLICE_PAGES, this.#dropbehindWanted) : SLICE_PAGES;
       const wbc: WritebackControl = {
         syncMode: WB_SYNC_NONE,
@@ -124,31 +169,34 @@ export class BackingDevice {
         rangeCyclic: !onlyDropbehind,
         onlyDropbehind,
       };
+      let failed = false;
       try {
         const writing = mapping.writepages(wbc);
-        if (isPromise(writing)) await writing;
+        // A device that answers at once must not keep the event loop from turning.
+        await (isPromise(writing) ? writing : clock.yield());
       } catch {
-        // Kept on the mapping, for fsync of each opener.
+        failed = true; // kept on the mapping, for fsync of each opener
       }
       const written = pages - wbc.nrToWrite;
-      this.#dropbehindWanted = onlyDropbehind && written === 0 ? 0 : Math.max(0, this.#dropbehindWanted - written);
-      if (this.dirtyMappings.delete(mapping) && mapping.isDirty) this.dirtyMappings.add(mapping); // to the end of the line
-      if (written > 0 || onlyDropbehind) continue;
-      // All that is dirty here is in flight as well: news comes when that ends.
-      if (this.cache.writebackBytes === 0) break;
-      await this.cache.progress.wait();
+      if (onlyDropbehind) this.#dropbehindWanted = Math.max(0, this.#dropbehindWanted - written);
+      if (written > 0) stuck.clear();
+      else stuck.add(mapping);
+      if (!mapping.isDirty) continue;
+      this.dirtyMappings.delete(mapping);
+      this.dirtyMappings.add(mapping); // to the end of the line
+      // After a pass over all of it, what is dirty became so since.
+      if (written > 0 && wbc.nrToWrite > 0 && !onlyDropbehind && !failed) mapping.dirtiedWhen = started;
     }
     this.#flushing = false;
     this.#dropbehindWanted = 0;
     this.#armTimer();
   }
 
-  /** The dirty file that waited longest; only those dirty for too long unless `any`. */
-  #pick(any: boolean): AddressSpace | undefined {
+  /** The dirty file that waited longest, none that is stuck; only those dirty for too long unless `any`. */
+  #pick(any: boolean, stuck: ReadonlySet<AddressSpace>): AddressSpace | undefined {
     const expired = this.cache.clock.now() - this.cache.dirtyExpireMs;
     for (const mapping of this.dirtyMappings) {
-      if (!mapping.isDirty) this.dirtyMappings.delete(mapping);
-      else if (any || mapping.dirtiedWhen <= expired) return mapping;
+      if ((any || mapping.dirtiedWhen <= expired) && !stuck.has(mapping)) return mapping;
     }
     return undefined;
   }

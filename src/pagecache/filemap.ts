@@ -1,5 +1,6 @@
 import type { AbortSignalLike } from '../base/abort.ts';
 import { checkAborted } from '../base/abort.ts';
+import { AssertionError } from '../base/assert.ts';
 import { FsError } from '../base/fs-error.ts';
 import { roundUp } from '../base/ranges.ts';
 import { type MaybePromise, run, type Task, wait } from '../base/task.ts';
@@ -53,7 +54,8 @@ export function tryRead(mapping: AddressSpace, pos: number, into: Uint8Array): n
  * Errors:  EIO where a folio could not be read; EAGAIN under `nowait`; EINTR when the signal is aborted.
  */
 export function filemapRead(mapping: AddressSpace, pos: number, into: Uint8Array, options: FilemapReadOptions): MaybePromise<number> {
-  const copied = tryRead(mapping, pos, into);
+  // The fast path marks what it reads as used, which 'noreuse' does not want.
+  const copied = options.ra.hint === 'noreuse' ? WOULD_BLOCK : tryRead(mapping, pos, into);
   if (copied !== WOULD_BLOCK) {
     if (copied > 0) options.ra.prevPos = pos + copied;
     return copied;
@@ -84,7 +86,7 @@ function* readSlow(mapping: AddressSpace, start: number, into: Uint8Array, optio
       finishFolio(mapping, folio, options);
     }
   } catch (error) {
-    if (done === 0) throw error;
+    if (done === 0 || error instanceof AssertionError) throw error;
   }
   return done;
 }
@@ -141,6 +143,9 @@ function* getUptodate(mapping: AddressSpace, pos: number, length: number, option
       yield* wait(mapping.invalidateLock.lockShared());
       try {
         yield* wait(asyncReadahead(mapping, ra, folio, count, dontcache));
+      } catch (error) {
+        folio.put();
+        throw error;
       } finally {
         mapping.invalidateLock.unlockShared();
       }
@@ -181,13 +186,18 @@ function* getUptodate(mapping: AddressSpace, pos: number, length: number, option
   }
 }
 
-/** Has a locked folio filled and waits until it is unlocked. Puts it unless `keep`. */
+/** Has a locked folio filled and waits until it is unlocked. Puts it unless `keep`, and when it throws. */
 function* readFolio(mapping: AddressSpace, folio: Folio, keep = false): Task<void> {
   const { readFolio: fill } = mapping.ops;
   if (fill === undefined) {
     folio.unlock();
   } else {
-    yield* wait(fill(mapping, folio));
+    try {
+      yield* wait(fill(mapping, folio));
+    } catch (error) {
+      folio.put();
+      throw error;
+    }
     if (folio.isLocked) {
       yield* wait(folio.lock());
       folio.unlock();

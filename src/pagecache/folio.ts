@@ -123,7 +123,13 @@ export class Folio {
       return;
     }
     this.#flags &= ~LOCKED;
-    if (this.cache.hasMemoryWaiters) this.cache.wakeMemoryWaiters();
+    this.cache.noteIdle(this);
+  }
+
+  /** Ends a lock that was taken in this very turn, so that nobody waits for it, and that changed nothing. */
+  unlockUnseen(): void {
+    assert((this.#flags & LOCKED) !== 0 && (this.#waiters?.lock.length ?? 0) === 0, 'unlockUnseen of a lock that was seen');
+    this.#flags &= ~LOCKED;
   }
 
   get isUptodate(): boolean {
@@ -253,7 +259,7 @@ export class Folio {
     assert(this.refs > 0, 'put of a folio that is not held');
     if (--this.refs > 0) return;
     if (this.mapping === undefined) this.cache.freeFolio(this);
-    else if (this.cache.hasMemoryWaiters) this.cache.wakeMemoryWaiters();
+    else this.cache.noteIdle(this);
   }
 
   #set(flag: number, on: boolean): void {

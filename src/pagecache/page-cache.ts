@@ -1,5 +1,6 @@
 import { assert } from '../base/assert.ts';
 import { type Clock, systemClock } from '../base/clock.ts';
+import { Fifo } from '../base/fifo.ts';
 import { WaitQueue } from '../base/wait-queue.ts';
 import type { AddressSpace } from './address-space.ts';
 import type { BackingDevice } from './backing-device.ts';
@@ -22,6 +23,12 @@ export interface PageCacheOptions {
   poison?: number;
 }
 
+interface MemoryWaiter {
+  /** `#changes` when it last tried. */
+  readonly since: number;
+  readonly wake: () => void;
+}
+
 /** Folios looked at in one go when larger memory would be nice but is not needed. */
 const SCAN_MAX = 128;
 
@@ -39,7 +46,7 @@ export class PageCache {
   readonly dirtyExpireMs: number;
   readonly dirtyWritebackMs: number;
   readonly devices = new Set<BackingDevice>();
-  /** Woken when dirty or in-flight bytes went down. */
+  /** Woken when dirty and in-flight bytes went down, and throttled writers may go on. */
   readonly progress = new WaitQueue();
   dirtyBytes = 0;
   writebackBytes = 0;
@@ -51,7 +58,11 @@ export class PageCache {
   onMappingError: ((mapping: AddressSpace, errno: number) => void) | undefined;
   readonly #dirtyLimit: number;
   readonly #dirtyBackground: number;
-  readonly #memoryFreed = new WaitQueue();
+  readonly #waiters = new Fifo<MemoryWaiter>();
+  // How often memory or a folio became free while somebody waited, and that number when a try last found nothing left.
+  #changes = 0;
+  #exhausted = -1;
+  #isWaking = false;
   // Least recently used list: new folios at the head, victims from the tail.
   #head: Folio | undefined;
   #tail: Folio | undefined;
@@ -97,23 +108,49 @@ export class PageCache {
   }
 
   get hasMemoryWaiters(): boolean {
-    return this.#memoryFreed.hasWaiters;
+    return this.#waiters.length > 0;
   }
 
+  /** Called whenever a folio was unlocked, put or cleaned: those who wait for memory may have it if nothing else keeps it. */
+  noteIdle(folio: Folio): void {
+    if (this.#waiters.length === 0) return;
+    if (folio.refs === 0 && !folio.isLocked && !folio.isDirty && !folio.isWriteback) this.wakeMemoryWaiters();
+  }
+
+  /** Called whenever memory became free, or a folio that can be reclaimed. */
   wakeMemoryWaiters(): void {
-    this.#memoryFreed.wakeAll();
+    this.#changes++;
+    if (!this.#isWaking) void this.#wakeInTurn();
+  }
+
+  /**
+   * Wakes those who wait for memory one after the other, until one of them finds that nothing is left: of a thousand who wait, a folio
+   * wakes two. Each gets a try for every change, so that one who is held up elsewhere, or wants more, keeps nothing from the others.
+   */
+  async #wakeInTurn(): Promise<void> {
+    this.#isWaking = true;
+    for (;;) {
+      const next = this.#waiters.peek();
+      if (next === undefined || next.since === this.#changes || this.#exhausted === this.#changes) break;
+      this.#waiters.shift();
+      next.wake();
+      await undefined; // its try comes first
+    }
+    this.#isWaking = false;
   }
 
   /** Called whenever dirty or in-flight bytes went down. */
   wakeProgress(): void {
-    this.#memoryFreed.wakeAll();
-    this.progress.wakeAll();
+    // Not before some of them can go on: each would only look and wait again, once for every folio that is written.
+    if (this.dirtyBytes + this.writebackBytes <= this.#dirtyLimit) this.progress.wakeAll();
   }
 
   /** Resolves when a try for memory may succeed. Never called with a folio lock held. */
   waitForMemory(order: number): Promise<void> {
     assert(order <= this.memory.orderMax, 'the memory budget is smaller than one folio');
-    const freed = this.#memoryFreed.wait();
+    const freed = new Promise<void>((wake) => {
+      this.#waiters.push({ since: this.#changes, wake });
+    });
     for (const device of this.devices) if (device.dirtyMappings.size > 0) device.wakeFlusher();
     return freed;
   }
@@ -121,7 +158,7 @@ export class PageCache {
   /** Drops clean folios until `bytes` are free or nothing more can go. Returns the bytes dropped. */
   shrink(bytes: number): number {
     const before = this.memory.used;
-    while (this.memory.free < bytes && this.#reclaim(bytes, true));
+    while (this.memory.free < bytes && this.#reclaim(bytes - this.memory.free, true));
     return before - this.memory.used;
   }
 
@@ -156,27 +193,30 @@ export class PageCache {
 
   /** Drops clean folios for at least `bytes` from the cold end; looks at all of them if `hard`. True if anything went. */
   #reclaim(bytes: number, hard: boolean): boolean {
+    // Enough is free, in pieces: dropping more would cost the cache and hardly join them.
+    if (!hard && this.memory.free >= bytes) return false;
     const goal = this.memory.used - bytes;
     // Twice round the list: the first time takes the second chances away.
     let scan = hard ? this.#folios * 2 : Math.min(SCAN_MAX, this.#folios);
     let dropped = false;
     for (; scan > 0 && this.memory.used > goal; scan--) {
-      const folio = this.#tail as Folio;
+      const folio = this.#tail;
+      if (folio === undefined) break;
       if (!folio.isReferenced && folio.refs === 0 && !folio.isDirty && !folio.isWriteback && folio.tryLock()) {
-        folio.get();
-        const gone = folio.mapping?.tryRelease(folio) === true;
-        folio.unlock();
-        folio.put();
-        if (gone) {
+        if (folio.mapping?.tryRelease(folio) === true) {
+          folio.unlock();
           dropped = true;
           this.reclaimedFolios++;
           continue;
         }
+        // Kept: no news for those who wait for memory, or two of them would wake each other for ever.
+        folio.unlockUnseen();
       }
       folio.clearReferenced();
       this.#unlink(folio);
       this.#insert(folio);
     }
+    if (hard && !dropped && this.memory.free === 0) this.#exhausted = this.#changes;
     return dropped;
   }
 

@@ -70,6 +70,7 @@ export class PageMemory {
 
   /** A run of 2^order pages, or -1 if there is none without freeing something. */
   tryAlloc(order: number): number {
+    assert(order <= this.orderMax, 'a run larger than the memory budget');
     let at = order;
     while (at <= this.orderMax && this.#heads[at] === NONE) at++;
     if (at > this.orderMax) {

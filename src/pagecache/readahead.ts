@@ -1,6 +1,6 @@
-import { assert } from '../base/assert.ts';
+import { AssertionError, assert } from '../base/assert.ts';
 import { isPowerOfTwo, log2Floor } from '../base/ranges.ts';
-import { type MaybePromise, then } from '../base/task.ts';
+import { type MaybePromise, run, type Task, wait } from '../base/task.ts';
 import type { AddressSpace } from './address-space.ts';
 import type { Folio } from './folio.ts';
 import { PAGE_SIZE } from './page-memory.ts';
@@ -105,11 +105,38 @@ export function asyncReadahead(
   return submitWindow(mapping, ra, dontcache);
 }
 
-/** Reads [start, start + length) into the cache whatever the pattern (POSIX_FADV_WILLNEED). */
+/** Share of the memory budget that one call of forceReadahead fills at most: it is advice, and must not empty the cache. */
+const FORCE_SHARE = 4;
+
+/**
+ * Reads what is missing of [start, start + length) into the cache whatever the pattern (POSIX_FADV_WILLNEED).
+ *
+ * Shape:   starts the reads; stops early where memory runs out, at the end of the file and at a quarter of the memory budget.
+ * Blocks:  for the invalidate lock, which the caller does not hold, and for what the filesystem waits for to start a read.
+ */
 export function forceReadahead(mapping: AddressSpace, start: number, length: number): MaybePromise<void> {
   const first = Math.floor(start / PAGE_SIZE);
-  const pages = Math.ceil((start + length) / PAGE_SIZE) - first;
-  return pages > 0 ? readPages(mapping, first, pages, orderOf(pages), -1, false) : undefined;
+  const pages = Math.min(
+    Math.ceil((start + length) / PAGE_SIZE) - first,
+    Math.floor(mapping.cache.memory.budget / FORCE_SHARE / PAGE_SIZE),
+  );
+  return pages > 0 ? run(fillGaps(mapping, first, first + pages)) : undefined;
+}
+
+function* fillGaps(mapping: AddressSpace, first: number, end: number): Task<void> {
+  yield* wait(mapping.invalidateLock.lockShared());
+  try {
+    for (let index = first; index < end; ) {
+      const missing = firstMissing(mapping, index, end - 1);
+      if (missing < 0) return;
+      yield* wait(readPages(mapping, missing, end - missing, orderOf(end - missing), -1, false));
+      const folio = mapping.folios.load(missing);
+      if (folio === undefined) return; // end of the file, or no memory
+      index = folio.index + folio.pages;
+    }
+  } finally {
+    mapping.invalidateLock.unlockShared();
+  }
 }
 
 function windowMax(mapping: AddressSpace, ra: ReadaheadState, count: number): number {
@@ -171,6 +198,7 @@ function readPages(
   mark: number,
   dontcache: boolean,
 ): MaybePromise<void> {
+  if (mapping.ops.readahead === undefined) return; // nobody would take them
   const endOfFile = Math.ceil(mapping.host.size / PAGE_SIZE);
   const end = Math.min(start + count, endOfFile);
   const folios: Folio[] = [];
@@ -188,11 +216,18 @@ function readPages(
     folios.push(folio);
     index = folio.index + folio.pages;
   }
-  if (folios.length === 0) return;
-  const control = new ReadaheadControl(mapping, folios);
-  const { readahead } = mapping.ops;
-  if (readahead === undefined) return dropRest(control);
-  return then(readahead(control), () => dropRest(control));
+  return folios.length === 0 ? undefined : run(fill(new ReadaheadControl(mapping, folios)));
+}
+
+/** Errors end readahead silently: the reader comes back for the folio, and gets them. */
+function* fill(control: ReadaheadControl): Task<void> {
+  try {
+    yield* wait(control.mapping.ops.readahead?.(control));
+  } catch (error) {
+    if (error instanceof AssertionError) throw error;
+  } finally {
+    dropRest(control);
+  }
 }
 
 function dropRest(control: ReadaheadControl): void {
