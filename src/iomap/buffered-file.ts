@@ -1,9 +1,9 @@
 import { FsError } from '../base/fs-error.ts';
 import type { WriteSource } from '../base/iov-iter.ts';
 import { checkPosition } from '../base/ranges.ts';
-import { type MaybePromise, run, type Task, wait } from '../base/task.ts';
+import { isPromise, type MaybePromise, run, type Task, wait } from '../base/task.ts';
 import type { Inode } from '../vfs/inode.ts';
-import { bufferedWrite, type WriteStrategy } from './buffered-write.ts';
+import { bufferedWrite, checkWriteFlags, type WriteStrategy } from './buffered-write.ts';
 import { IOCB_APPEND, IOCB_DSYNC, IOCB_NOAPPEND, IOCB_NOWAIT, IOCB_SYNC, type Iocb } from './iocb.ts';
 import type { WriteIo } from './write-begin.ts';
 import { zeroRange } from './zero-range.ts';
@@ -34,6 +34,7 @@ export function bufferedFileWrite(
 ): MaybePromise<number> {
   checkPosition('write', iocb.pos);
   if (source.count === 0) return 0;
+  checkWriteFlags(iocb, inode); // before the gap is zeroed: it has no side effect
   inode.checkGood('write');
   return run(fileWrite(iocb, inode, source, io, options));
 }
@@ -56,11 +57,24 @@ function* fileWrite(iocb: Iocb, inode: Inode, source: WriteSource, io: WriteIo, 
       if ((iocb.flags & (IOCB_APPEND | IOCB_NOAPPEND)) === IOCB_APPEND) iocb.pos = inode.size;
       start = iocb.pos;
       if (start >= inode.sizeMax) throw new FsError('EFBIG', 'write', { detail: `position ${start}` });
-      if (options.prepare !== undefined) yield* wait(options.prepare());
+      if (nowait && start > inode.size) throw new FsError('EAGAIN', 'write');
+      const prepared = options.prepare?.();
+      if (isPromise(prepared)) {
+        if (nowait) {
+          prepared.catch(() => {}); // it ends by itself
+          throw new FsError('EAGAIN', 'write');
+        }
+        yield prepared;
+      }
       if (start > inode.size) {
-        if (nowait) throw new FsError('EAGAIN', 'write');
         yield* wait(inode.dioWait());
-        yield* wait(zeroRange(inode, inode.size, start - inode.size, io));
+        const { invalidateLock } = inode.mapping;
+        yield* wait(invalidateLock.lock());
+        try {
+          yield* wait(zeroRange(inode, inode.size, start - inode.size, io));
+        } finally {
+          invalidateLock.unlock();
+        }
       }
       const limited = source.count > inode.sizeMax - start ? new LimitedSource(source, inode.sizeMax - start) : source;
       written = yield* wait(bufferedWrite(iocb, inode, limited, io, options.strategy));

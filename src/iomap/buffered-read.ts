@@ -1,5 +1,5 @@
 import { AssertionError, assert } from '../base/assert.ts';
-import { errnoOf } from '../base/fs-error.ts';
+import { errnoOf, FsError } from '../base/fs-error.ts';
 import { checkPosition, roundDown, roundUp } from '../base/ranges.ts';
 import { type MaybePromise, run, type Task, then } from '../base/task.ts';
 import type { AddressSpace } from '../pagecache/address-space.ts';
@@ -10,7 +10,7 @@ import { type Inode, inodeOf } from '../vfs/inode.ts';
 import { allUptodate, biasRead, ensureState, hasState, markUptodateInRead, unpendRead } from './folio-state.ts';
 import type { IomapOps, ReadContext, ReadOps } from './hooks.ts';
 import { IOCB_DONTCACHE, IOCB_NOWAIT, type Iocb } from './iocb.ts';
-import { IOMAP_INLINE, type Iomap } from './iomap.ts';
+import { IOMAP_INLINE, IOMAP_MAPPED, type Iomap } from './iomap.ts';
 import { IomapIter } from './iter.ts';
 import { type FolioRange, needsZeroing, nextReadRange, zeroPastEof } from './read-range.ts';
 import { traceReadahead, traceReadFolio } from './trace.ts';
@@ -39,9 +39,10 @@ class Reader implements ReadContext {
   /** Bytes of curFolio that the hook accepted. */
   #submitted = 0;
   readonly #range: FolioRange = { pos: 0, end: 0 };
-  // Inline data may come in packets: what this read has filled without a gap, so that a block counts when all of it came.
-  #inlineStart = -1;
-  #inlineEnd = -1;
+  // Inline data may come in packets, and holes between them end where they like: what this read has filled without a gap, so that a
+  // block counts when all of it came.
+  #piecesStart = -1;
+  #piecesEnd = -1;
 
   constructor(inode: Inode, ops: ReadOps, rac: ReadaheadControl | undefined) {
     this.inode = inode;
@@ -53,8 +54,8 @@ class Reader implements ReadContext {
   readMapping(iter: IomapIter): void {
     const folio = this.curFolio as Folio;
     const { iomap, inode } = iter;
-    if (iomap.type === IOMAP_INLINE) {
-      this.#readInline(iter, folio);
+    if (iomap.type === IOMAP_INLINE || isPartOfBlock(iter, folio)) {
+      this.#readPiece(iter, folio);
       return;
     }
     ensureState(folio, inode.blockSize);
@@ -111,25 +112,28 @@ class Reader implements ReadContext {
     if (!isSubmittedInPart(folio, this.#submitted)) this.curFolio = undefined;
   }
 
-  #readInline(iter: IomapIter, folio: Folio): void {
+  /** Bytes of a packet of inline data, or of a hole beside one. */
+  #readPiece(iter: IomapIter, folio: Folio): void {
     const { iomap, inode, pos } = iter;
     const stop = Math.min(pos + iter.usableLength(), folio.end);
     const dataEnd = Math.max(pos, Math.min(stop, inode.size));
-    if (this.#inlineEnd !== pos) this.#inlineStart = pos;
+    if (this.#piecesEnd !== pos) this.#piecesStart = pos;
     ensureState(folio, inode.blockSize);
     // Blocks that are uptodate may hold newer data than the buffer.
     const range = this.#range;
     for (let at = pos; at < dataEnd; at = range.end) {
       nextReadRange(inode, folio, at, dataEnd, range);
-      if (range.pos < range.end) copyInline(iomap, folio, range.pos, Math.min(range.end, dataEnd));
+      if (range.pos >= range.end) break;
+      if (iomap.type === IOMAP_INLINE) copyInline(iomap, folio, range.pos, range.end);
+      else folio.zero(range.pos - folio.pos, range.end - folio.pos);
     }
     // Where the file ends the data ends, and the rest of the folio is zeros.
     if (dataEnd >= inode.size) folio.zero(dataEnd - folio.pos, folio.size);
-    this.#inlineEnd = dataEnd >= inode.size ? folio.end : dataEnd;
-    const from = roundUp(this.#inlineStart, Math.min(inode.blockSize, folio.size));
-    const to = this.#inlineEnd === folio.end ? folio.end : roundDown(this.#inlineEnd, inode.blockSize);
+    this.#piecesEnd = dataEnd >= inode.size ? folio.end : dataEnd;
+    const from = Math.max(folio.pos, roundUp(this.#piecesStart, inode.blockSize)); // pieces may have begun in an earlier folio
+    const to = roundDown(this.#piecesEnd, inode.blockSize);
     if (to > from) this.#fill(folio, from - folio.pos, to - from);
-    iter.advance(Math.min(this.#inlineEnd - pos, iter.length));
+    iter.advance(Math.min(this.#piecesEnd - pos, iter.length));
   }
 
   /** The read takes the locked folio on, with one reference, which the end of the folio's read puts. */
@@ -145,6 +149,13 @@ class Reader implements ReadContext {
     if (folio === undefined) return;
     if (this.#submitted === 0 || unpendRead(folio, folio.size - this.#submitted)) endRead(folio, hasState(folio) && allUptodate(folio));
   }
+}
+
+/** Does a hole or the like start or end inside a block of the folio? */
+function isPartOfBlock(iter: IomapIter, folio: Folio): boolean {
+  const { blockSize } = iter.inode;
+  if (iter.iomap.type === IOMAP_MAPPED) return false;
+  return iter.pos % blockSize !== 0 || Math.min(iter.iomap.end, folio.end) % blockSize !== 0;
 }
 
 /** A folio without a record is whole: one accepted range is all of it. */
@@ -242,7 +253,11 @@ function* readTask(iter: IomapIter, reader: Reader, body: () => void): Task<void
   } catch (error) {
     if (error instanceof AssertionError) throw error;
     iter.inode.reportError('buffered-read', iter.pos, iter.length, errnoOf(error));
-    reader.ops.submitRead?.(iter, reader);
+    try {
+      reader.ops.submitRead?.(iter, reader); // what was accepted before the error is still owed
+    } catch {
+      // The first error counts, and it was reported.
+    }
   } finally {
     reader.endFolio();
   }
@@ -259,6 +274,7 @@ export function bufferedRead(iocb: Iocb, inode: Inode, into: Uint8Array): MaybeP
   checkPosition('read', iocb.pos);
   if (into.length === 0) return 0;
   inode.checkGood('read');
+  if ((iocb.flags & IOCB_DONTCACHE) !== 0 && !inode.allowsDontcache) throw new FsError('EOPNOTSUPP', 'read', { detail: 'DONTCACHE' });
   const done = filemapRead(inode.mapping, iocb.pos, into, {
     ra: iocb.ra ?? new ReadaheadState(),
     nowait: (iocb.flags & IOCB_NOWAIT) !== 0,

@@ -47,7 +47,7 @@ export function bufferedWrite(
   io: WriteIo,
   strategy: WriteStrategy = PLAIN,
 ): MaybePromise<number> {
-  if ((iocb.flags & IOCB_ATOMIC) !== 0) throw new FsError('EOPNOTSUPP', 'write', { detail: 'atomic writes are direct writes' });
+  checkWriteFlags(iocb, inode);
   const length = source.count;
   checkRange('write', iocb.pos, length, inode.sizeMax);
   if (length === 0) return 0;
@@ -56,6 +56,12 @@ export function bufferedWrite(
   if ((iocb.flags & IOCB_DONTCACHE) !== 0) flags |= IOMAP_DONTCACHE;
   if (traceWrite.channel.hasSubscribers) traceWrite.channel.publish({ ino: inode.ino, pos: iocb.pos, length, flags });
   return run(write(iocb, inode, source, io, strategy, flags));
+}
+
+/** Errors: EOPNOTSUPP for flags that a write through the cache of this file does not serve. */
+export function checkWriteFlags(iocb: Iocb, inode: Inode): void {
+  if ((iocb.flags & IOCB_ATOMIC) !== 0) throw new FsError('EOPNOTSUPP', 'write', { detail: 'atomic writes are direct writes' });
+  if ((iocb.flags & IOCB_DONTCACHE) !== 0 && !inode.allowsDontcache) throw new FsError('EOPNOTSUPP', 'write', { detail: 'DONTCACHE' });
 }
 
 function* write(iocb: Iocb, inode: Inode, source: WriteSource, io: WriteIo, strategy: WriteStrategy, flags: number): Task<number> {
@@ -78,6 +84,7 @@ function* writeMapping(iter: IomapIter, source: WriteSource, io: WriteIo, strate
   const nowait = (iter.flags & IOMAP_NOWAIT) !== 0;
   let chunk = PAGE_SIZE * 2 ** mapping.orderMax;
   let retry = 0; // bytes that were readable when the last copy fell short
+  let fruitless = 0; // copies in a row that got nothing
   while (iter.length > 0 && iter.usableLength() > 0) {
     let bytes = Math.min(chunk - (iter.pos % chunk), source.count);
     if (retry > 0) bytes = Math.min(bytes, retry);
@@ -96,7 +103,10 @@ function* writeMapping(iter: IomapIter, source: WriteSource, io: WriteIo, strate
 
     // The source may be a view on the folio that is about to be locked: what has to be read of it is read now.
     const readable = source.faultIn(bytes);
-    if (isPromise(readable) && nowait) throw new FsError('EAGAIN', 'write');
+    if (isPromise(readable) && nowait) {
+      readable.catch(() => {}); // it ends by itself
+      throw new FsError('EAGAIN', 'write');
+    }
     if ((isPromise(readable) ? yield readable : readable) === 0)
       throw new FsError('EFAULT', 'write', { detail: `source of byte ${iter.pos}` });
 
@@ -106,7 +116,7 @@ function* writeMapping(iter: IomapIter, source: WriteSource, io: WriteIo, strate
       const begun = writeBegin(iter, wops, bytes, iocb.signal);
       folio = (isPromise(begun) ? yield begun : begun) as Folio | undefined;
     } catch (error) {
-      const cleaned = writeFailed(inode, pos, pos + bytes);
+      const cleaned = writeFailed(inode, pos, pos + bytes, nowait);
       if (isPromise(cleaned)) yield cleaned;
       throw error;
     }
@@ -145,7 +155,7 @@ function* writeMapping(iter: IomapIter, source: WriteSource, io: WriteIo, strate
     if (written < copied) source.revert(copied - written);
     if (written > 0) iter.advance(written);
     if (failure !== undefined || written === 0) {
-      const cleaned = writeFailed(inode, pos + written, Math.min(pos + bytes, end));
+      const cleaned = writeFailed(inode, pos + written, Math.min(pos + bytes, end), nowait);
       if (isPromise(cleaned)) yield cleaned;
       if (failure !== undefined) throw failure;
     }
@@ -153,6 +163,12 @@ function* writeMapping(iter: IomapIter, source: WriteSource, io: WriteIo, strate
       // Less of the source is resident than was asked for: smaller pieces, and what did get copied will be readable again.
       if (chunk > PAGE_SIZE && written === 0) chunk /= 2;
       retry = copied - written;
+    }
+    fruitless = copied === 0 ? fruitless + 1 : 0;
+    if (fruitless > 1) {
+      // The source loses its memory between fault-in and copy: let those have a turn who can change that.
+      if (nowait) throw new FsError('EAGAIN', 'write');
+      yield mapping.cache.clock.yield();
     }
   }
   if (strategy.afterMapping !== undefined) {

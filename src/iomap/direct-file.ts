@@ -171,7 +171,12 @@ function* prepareGap(inode: Inode, pos: number, nowait: boolean, io: DirectFileI
   const { mapping, size } = inode;
   if (io.zeroGap === undefined && !mapping.needsWriteback(size, pos)) return;
   if (nowait) throw new FsError('EAGAIN', 'write');
-  yield* wait(io.zeroGap === undefined ? mapping.writeAndWait(size, pos) : io.zeroGap(size, pos));
+  yield* wait(mapping.invalidateLock.lock()); // as in every zeroing: the filesystem may count on it
+  try {
+    yield* wait(io.zeroGap === undefined ? mapping.writeAndWait(size, pos) : io.zeroGap(size, pos));
+  } finally {
+    mapping.invalidateLock.unlock();
+  }
 }
 
 /** Writes through the cache what direct I/O left over, and makes it look as if direct I/O had done it. */

@@ -410,7 +410,7 @@ class Dio {
       const end = pos + copied;
       const tail = end % blockSize;
       // Also after a failure: what was sent of the last block must not bring the block's old content to light.
-      const zeroTail = needsZeros || (copied > 0 && ((iomap.flags & IOMAP_F_ZERO_TAIL) !== 0 || end >= inode.size));
+      const zeroTail = bdev !== undefined && (needsZeros || (copied > 0 && ((iomap.flags & IOMAP_F_ZERO_TAIL) !== 0 || end >= inode.size)));
       if (zeroTail && tail > 0) this.#sendZeros(iter, geometry, end, blockSize - tail);
     }
     iter.advance(copied);

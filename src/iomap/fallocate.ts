@@ -200,8 +200,8 @@ function* clear(
     yield* zeroInside(inode, start, end, ops);
     return;
   }
-  // Whole pages go; of pages that stay the blocks are zeroed, as they will read.
-  yield* wait(mapping.truncateRange(first, last));
+  // Whole folios go, clean as they are: a part zeroed in the cache would be wrong if a later step failed.
+  yield* wait(mapping.invalidateRange(first, last));
   yield* zeroInside(inode, start, first, ops);
   yield* zeroInside(inode, last, end, ops);
   if (first < last) yield* wait(take(first, last));

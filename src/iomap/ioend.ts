@@ -1,9 +1,12 @@
+import { AssertionError } from '../base/assert.ts';
 import { errnoOf, FsError } from '../base/fs-error.ts';
+import { roundDown } from '../base/ranges.ts';
 import { isPromise, type MaybePromise, run, type Task, wait } from '../base/task.ts';
 import { Bio, REQ_INTEGRITY, REQ_OP_WRITE, REQ_SYNC } from '../block/bio.ts';
 import type { BlockDevice } from '../block/block-device.ts';
 import type { Folio } from '../pagecache/folio.ts';
 import type { Inode } from '../vfs/inode.ts';
+import { checkMapping } from './check-mapping.ts';
 import type { WritebackOps, WritepageContext } from './hooks.ts';
 import {
   IOMAP_F_ANON_WRITE,
@@ -14,6 +17,7 @@ import {
   IOMAP_MAPPED,
   IOMAP_NULL_ADDR,
   IOMAP_UNWRITTEN,
+  Iomap,
   typeName,
 } from './iomap.ts';
 import { traceIoend } from './trace.ts';
@@ -112,7 +116,9 @@ export interface IoendOps {
   endIoend?(ioend: Ioend): MaybePromise<void>;
 }
 
-/** Ioends of one inode whose completion waits for its task. */
+const NO_SOURCE = new Iomap();
+
+/** Ioends of one inode whose completion waits for its task. There is an entry exactly while the task is posted or running. */
 const queues = new WeakMap<Inode, Ioend[]>();
 
 /** Writeback hooks that build ioends over block devices. */
@@ -134,7 +140,10 @@ export function blockWritebackOps(ops: IoendOps): WritebackOps {
 /** Adds up to `length` dirty bytes at `pos` to the batch, where the mapping puts them. Returns the bytes taken. */
 function addToIoend(ops: IoendOps, wpc: WritepageContext, folio: Folio, pos: number, length: number, endPos: number): MaybePromise<number> {
   const { iomap, inode } = wpc;
-  if (!iomap.covers(pos)) throw new FsError('EIO', 'fsync', { detail: `inode ${inode.ino}: writeback mapping misses byte ${pos}` });
+  if (!iomap.covers(pos)) {
+    inode.markBad();
+    throw new FsError('EIO', 'fsync', { detail: `inode ${inode.ino}: writeback mapping misses byte ${pos}` });
+  }
   const taken = Math.min(length, iomap.end - pos);
   let flags = 0;
   switch (iomap.type) {
@@ -153,13 +162,14 @@ function addToIoend(ops: IoendOps, wpc: WritepageContext, folio: Folio, pos: num
     inode.markBad();
     throw new FsError('EIO', 'fsync', { detail: `inode ${inode.ino} at byte ${pos}: a mapping without a device address` });
   }
+  checkMapping(inode, pos, 0, iomap, NO_SOURCE, false);
   if ((iomap.flags & IOMAP_F_SHARED) !== 0) flags |= IOEND_SHARED;
   if (folio.isDropbehind) flags |= IOEND_DONTCACHE;
   if ((iomap.flags & IOMAP_F_BOUNDARY) !== 0 && pos === iomap.offset) flags |= IOEND_BOUNDARY;
   const addr = iomap.addrOf(pos);
 
   let ioend = wpc.wbCtx as Ioend | undefined;
-  let sent: MaybePromise<void>;
+  let sent: MaybePromise<void> | undefined;
   if (ioend === undefined || !canAppend(ioend, wpc, flags, pos, addr, taken, folio)) {
     if (ioend !== undefined) {
       wpc.wbCtx = undefined;
@@ -183,6 +193,7 @@ function canAppend(ioend: Ioend, wpc: WritepageContext, flags: number, pos: numb
   const { bdev } = ioend;
   if ((flags & IOEND_BOUNDARY) !== 0 || ((flags ^ ioend.flags) & NO_MERGE_FLAGS) !== 0) return false;
   if (pos !== ioend.end || bdev !== wpc.iomap.bdev) return false;
+  if (((wpc.iomap.flags & IOMAP_F_INTEGRITY) !== 0) !== ioend.hasIntegrity) return false;
   if (ioend.addr !== IOMAP_NULL_ADDR && addr !== ioend.addr + ioend.length) return false;
   if ((addr === IOMAP_NULL_ADDR) !== (ioend.addr === IOMAP_NULL_ADDR)) return false;
   const isSameFolio = ioend.segments[ioend.segments.length - 1]?.folio === folio;
@@ -200,7 +211,13 @@ function* submit(ops: IoendOps, ioend: Ioend, error: unknown): Task<void> {
     completeIoend(ops, ioend, errnoOf(error));
     return;
   }
-  const max = ops.requestMax?.(ioend) ?? ioend.length;
+  let max: number;
+  try {
+    max = requestMaxOf(ops, ioend);
+  } catch (thrown) {
+    completeIoend(ops, ioend, errnoOf(thrown));
+    return;
+  }
   if (max >= ioend.length) {
     yield* send(ops, ioend);
     return;
@@ -208,6 +225,16 @@ function* submit(ops: IoendOps, ioend: Ioend, error: unknown): Task<void> {
   const parts = split(ioend, max);
   ioend.remaining = parts.length;
   for (const part of parts) yield* send(ops, part);
+}
+
+/** Largest request for this ioend: what the filesystem and the device allow. One folio's run may be longer than either. */
+function requestMaxOf(ops: IoendOps, ioend: Ioend): number {
+  const { bioSizeMax, logicalBlockSize } = ioend.bdev as BlockDevice;
+  const { blockSize } = ioend.inode;
+  const deviceMax = roundDown(bioSizeMax, bioSizeMax >= blockSize ? blockSize : logicalBlockSize);
+  const max = Math.min(ops.requestMax?.(ioend) ?? Number.POSITIVE_INFINITY, deviceMax);
+  if (!(max > 0)) throw new FsError('EIO', 'fsync', { detail: `inode ${ioend.inode.ino}: requests of ${max} bytes` });
+  return max;
 }
 
 function* send(ops: IoendOps, ioend: Ioend): Task<void> {
@@ -218,6 +245,7 @@ function* send(ops: IoendOps, ioend: Ioend): Task<void> {
     }
   } catch (error) {
     completeIoend(ops, ioend, errnoOf(error));
+    if (error instanceof AssertionError) throw error;
     return;
   }
   const flags = REQ_SYNC | (ioend.hasIntegrity ? REQ_INTEGRITY : 0);
@@ -261,22 +289,26 @@ function completeIoend(ops: IoendOps, ioend: Ioend, errno: number): void {
   const { inode } = ioend;
   const needsTask = ioend.error < 0 || (ioend.flags & NO_MERGE_FLAGS) !== 0 || ops.needsCompletion?.(ioend) === true;
   if (!needsTask) {
-    finish(ioend);
+    report(ioend);
+    letGo(ioend);
     return;
   }
   let queue = queues.get(inode);
-  if (queue === undefined) {
-    queue = [];
-    queues.set(inode, queue);
+  if (queue !== undefined) {
+    queue.push(ioend);
+    return;
   }
-  queue.push(ioend);
-  if (queue.length === 1) {
-    // One task takes all that has come when it starts, so that neighbours become one transaction.
-    inode.sb.work.post(() => {
-      const batch = queues.get(inode) as Ioend[];
-      queues.delete(inode);
-      return run(completeBatch(ops, batch));
-    });
+  queue = [ioend];
+  queues.set(inode, queue);
+  inode.sb.work.post(() => run(completeQueue(ops, inode, queue)));
+}
+
+/** The one task of an inode: takes all that has come each time, so that neighbours become one transaction. */
+function* completeQueue(ops: IoendOps, inode: Inode, queue: Ioend[]): Task<void> {
+  try {
+    while (queue.length > 0) yield* completeBatch(ops, queue.splice(0));
+  } finally {
+    queues.delete(inode);
   }
 }
 
@@ -300,10 +332,10 @@ function* completeBatch(ops: IoendOps, batch: Ioend[]): Task<void> {
         if (first.error === 0) first.error = errnoOf(error);
       }
     }
+    report(first);
     let segments = 0;
     for (const part of [first, ...first.merged]) {
-      part.error = first.error;
-      finish(part);
+      letGo(part);
       segments += part.segments.length;
       if (segments >= SEGMENTS_PER_TURN) {
         segments = 0;
@@ -320,15 +352,20 @@ function canMerge(first: Ioend, size: number, length: number, next: Ioend): bool
   return next.offset === first.offset + size && next.bdev === first.bdev && next.addr === first.addr + length;
 }
 
-/** The written range is where it belongs, or lost: lets go of its folios. */
-function finish(ioend: Ioend): void {
-  const { inode, error, parent } = ioend;
+/** The written range is where it belongs, or lost. */
+function report(ioend: Ioend): void {
+  const { inode, error } = ioend;
   if (traceIoend.channel.hasSubscribers)
     traceIoend.channel.publish({ ino: inode.ino, pos: ioend.offset, length: ioend.size, errno: error });
   if (error < 0) {
     inode.setError(error);
     inode.reportError('data-lost', ioend.offset, ioend.size, error);
   }
+}
+
+/** Takes the writeback off its folios, for a part of a split ioend when all of them have ended. */
+function letGo(ioend: Ioend): void {
+  const { parent } = ioend;
   if (parent !== undefined) {
     if (--parent.remaining === 0) finishFolios(parent);
     return;

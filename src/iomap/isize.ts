@@ -2,7 +2,7 @@ import { roundUp } from '../base/ranges.ts';
 import { type MaybePromise, run, type Task, wait } from '../base/task.ts';
 import type { Folio } from '../pagecache/folio.ts';
 import type { Inode } from '../vfs/inode.ts';
-import { dirtyWholeFolio } from './folio-state.ts';
+import { dirtyWholeFolio, ensureState, markDirty } from './folio-state.ts';
 
 /**
  * After i_size grew from `from` to `to`: prepares the folio that holds the old end (pagecache_isize_extended).
@@ -21,17 +21,26 @@ export function isizeExtended(inode: Inode, from: number, to: number): MaybeProm
 function* extended(inode: Inode, from: number, to: number): Task<void> {
   const folio = yield* wait(inode.mapping.lockFolio(from));
   if (folio === undefined) return;
+  yield* wait(folio.waitStable());
   if (folio.mkclean()) dirtyWholeFolio(folio, inode);
-  if (folio.isDirty) folio.zero(from - folio.pos, Math.min(to, folio.end) - folio.pos);
+  const offset = from - folio.pos;
+  const length = Math.min(to, folio.end) - from;
+  if (folio.bytes(offset, length).some((byte) => byte !== 0)) {
+    folio.zero(offset, offset + length);
+    if (folio.isUptodate) {
+      ensureState(folio, inode.blockSize);
+      markDirty(folio, offset, length);
+    }
+  }
   folio.unlock();
   folio.put();
 }
 
 /**
  * Drops cached content of [pos, end) that lies past i_size: what a failed write left there, and with it clean folios that lie wholly past
- * i_size. Older data inside i_size is not touched.
+ * i_size. Older data inside i_size is not touched. With `nowait` a folio that somebody else is busy with is left as it is.
  */
-export function writeFailed(inode: Inode, pos: number, end: number): MaybePromise<void> {
+export function writeFailed(inode: Inode, pos: number, end: number, nowait: boolean): MaybePromise<void> {
   const { mapping } = inode;
   const start = Math.max(pos, inode.size);
   if (start >= end) return;
@@ -39,6 +48,11 @@ export function writeFailed(inode: Inode, pos: number, end: number): MaybePromis
   const last = mapping.find(end - 1);
   const from = first !== undefined && isLeftOver(inode, first) ? first.pos : start;
   const to = last !== undefined && isLeftOver(inode, last) ? last.end : end;
+  if (nowait) {
+    for (let folio = mapping.next(from, to); folio !== undefined; folio = mapping.next(folio.end, to)) {
+      if (folio.isLocked || folio.isWriteback) return;
+    }
+  }
   return mapping.truncateRange(from, to);
 }
 

@@ -110,16 +110,12 @@ export class IomapIter {
     if (!isPromise(answer)) return this.#begun();
     if ((flags & IOMAP_NOWAIT) === 0) return answer.then(() => this.#begun());
     // Somebody may not wait, and the filesystem does: let it finish by itself, and undo what it did.
-    void answer.then(
-      () => this.ops.iomapEnd?.(inode, pos, length, 0, flags, iomap),
-      () => {},
-    );
+    answer.then(() => this.ops.iomapEnd?.(inode, pos, length, 0, flags, iomap)).catch(() => {});
     throw new FsError('EAGAIN', 'iomap');
   }
 
   #begun(): MaybePromise<void> {
     const { inode, pos, flags, iomap, srcmap } = this;
-    assert(!this.isStale, 'a mapping was stale from the start');
     try {
       checkMapping(inode, pos, flags, iomap, srcmap, this.ops.foreign === true);
     } catch (error) {

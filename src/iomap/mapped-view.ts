@@ -17,7 +17,8 @@ import type { WriteIo } from './write-begin.ts';
  * A store is a call. The first one after each write-protection of a folio asks the filesystem (page_mkwrite); those that follow go to
  * memory alone, as the processor's would, and are found at the next write-protection.
  *
- * Errors:  EFAULT where the kernel would send SIGBUS: past the end of the file, unreadable, or no space for a store.
+ * Errors:  EFAULT past the end of the file and EIO where it cannot be read, for which the kernel sends SIGBUS; for a store also what
+ *          the filesystem says when it has no blocks for it (ENOSPC, EDQUOT).
  */
 export class MappedView {
   readonly inode: Inode;
@@ -45,7 +46,8 @@ export class MappedView {
     for (let done = 0; done < into.length; ) {
       const folio = yield* lockUptodateFolio(this.inode.mapping, pos + done, this.#ra);
       const offset = pos + done - folio.pos;
-      const count = Math.min(into.length - done, folio.size - offset);
+      // A large folio may go on behind the last page of the file; the mapping does not.
+      const count = Math.min(into.length - done, folio.size - offset, Math.max(0, roundUp(this.inode.size, PAGE_SIZE) - (pos + done)));
       into.set(folio.bytes(offset, count), done);
       folio.markAccessed();
       folio.unlock();
@@ -62,18 +64,19 @@ export class MappedView {
 
   *#store(pos: number, from: Uint8Array): Task<void> {
     for (let done = 0; done < from.length; ) {
-      const { mapping, size } = this.inode;
-      if (pos + done >= roundUp(size, PAGE_SIZE))
-        throw new FsError('EFAULT', 'mmap', { detail: `byte ${pos + done} is past the end of the file` });
-      const seen = mapping.find(pos + done);
+      const at = pos + done;
+      const { inode } = this;
+      if (at >= roundUp(inode.size, PAGE_SIZE)) throw new FsError('EFAULT', 'mmap', { detail: `byte ${at} is past the end of the file` });
+      const seen = inode.mapping.find(at);
       // Open for stores: memory is all it takes.
-      const folio = seen?.isMapWritable === true && seen.isUptodate ? seen : yield* this.#faultWritable(pos + done);
-      const offset = pos + done - folio.pos;
-      const count = Math.min(from.length - done, folio.size - offset, roundUp(size, PAGE_SIZE) - (pos + done));
-      folio.bytes(offset, count).set(from.subarray(done, done + count));
-      folio.markMapDirty();
+      const isOpen = seen?.isMapWritable === true && seen.isUptodate;
+      const folio = isOpen ? seen : yield* this.#faultWritable(at);
+      // The size is looked at again: a truncate may have come before the folio lock.
+      const count = Math.min(from.length - done, folio.end - at, Math.max(0, roundUp(inode.size, PAGE_SIZE) - at));
+      folio.bytes(at - folio.pos, count).set(from.subarray(done, done + count));
+      if (count > 0) folio.markMapDirty();
       done += count;
-      if (folio !== seen) {
+      if (!isOpen) {
         folio.unlock();
         folio.put();
       }
@@ -168,10 +171,12 @@ class MappedSource implements WriteSource {
     const { inode, offset } = this.#view;
     const start = offset + this.#at;
     let pos = start;
-    while (pos < start + length && pos < inode.size) {
+    // As in any mmap the rest of the last page can be read too.
+    const end = Math.min(start + length, roundUp(inode.size, PAGE_SIZE));
+    while (pos < end) {
       const folio = inode.mapping.find(pos);
       if (folio === undefined || !folio.isUptodate) break;
-      pos = Math.min(folio.end, start + length);
+      pos = Math.min(folio.end, end);
     }
     return pos - start;
   }

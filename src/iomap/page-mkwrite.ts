@@ -2,7 +2,7 @@ import { FsError } from '../base/fs-error.ts';
 import { type MaybePromise, run, type Task, wait } from '../base/task.ts';
 import type { Folio } from '../pagecache/folio.ts';
 import { type Inode, inodeOf } from '../vfs/inode.ts';
-import { dirtyWholeFolio } from './folio-state.ts';
+import { ensureState, markDirty } from './folio-state.ts';
 import { IOMAP_FAULT, IOMAP_WRITE } from './iomap.ts';
 import { IomapIter } from './iter.ts';
 import type { WriteIo } from './write-begin.ts';
@@ -24,9 +24,11 @@ function* mkwrite(folio: Folio, io: WriteIo): Task<void> {
   const inode: Inode = inodeOf(mapping);
   const length = Math.min(folio.size, inode.size - folio.pos);
   const iter = new IomapIter(inode, io.ops, folio.pos, length, IOMAP_WRITE | IOMAP_FAULT, io.private);
-  // No check of validity: the folio is uptodate and is not filled; blocks were provided under this fault's own locks.
+  // No check of validity: the folio is uptodate and is not filled; blocks were provided under this fault's own locks. Each mapping's
+  // blocks become dirty with it: if a later one fails, nothing is dirty that has no blocks.
   yield* iter.each(() => {
-    dirtyWholeFolio(folio, inode);
+    ensureState(folio, inode.blockSize);
+    markDirty(folio, iter.pos - folio.pos, iter.usableLength());
     iter.advanceFull();
   });
   yield* wait(folio.waitStable());

@@ -41,22 +41,34 @@ export function writeBegin(iter: IomapIter, wops: WriteOps, length: number, sign
     const fgp = (iter.flags & IOMAP_NOWAIT ? FGP_NOWAIT : 0) | (iter.flags & IOMAP_DONTCACHE ? FGP_DONTCACHE : 0);
     got = iter.inode.mapping.getFolio(iter.pos, length, fgp);
   }
-  return isPromise(got) ? got.then((folio) => prepare(iter, wops, folio as Folio | undefined, length)) : prepare(iter, wops, got, length);
+  if (!isPromise(got)) return prepare(iter, wops, got, length);
+  if ((iter.flags & IOMAP_NOWAIT) === 0) return got.then((folio) => prepare(iter, wops, folio as Folio | undefined, length));
+  // A hook that waits where nobody may: what it gets goes back.
+  got.then((folio) => putFolio(iter, wops, folio as Folio, 0)).catch(() => {});
+  throw new FsError('EAGAIN', 'write');
 }
 
 function prepare(iter: IomapIter, wops: WriteOps, folio: Folio | undefined, length: number): MaybePromise<Folio | undefined> {
   if (folio === undefined) return undefined;
-  if (wops.iomapValid?.(iter.inode, iter.iomap) === false) {
-    iter.markStale();
-    return then(putFolio(iter, wops, folio, 0), () => undefined);
-  }
   const failed = (error: unknown): MaybePromise<never> => {
     return then(putFolio(iter, wops, folio, 0), () => {
       throw error;
     });
   };
+  let isValid: boolean;
   try {
-    const filled = fill(iter, wops, folio, iter.pos, Math.min(iter.pos + length, folio.end));
+    isValid = wops.iomapValid?.(iter.inode, iter.iomap) !== false;
+  } catch (error) {
+    return failed(error);
+  }
+  if (!isValid) {
+    iter.markStale();
+    return then(putFolio(iter, wops, folio, 0), () => undefined);
+  }
+  try {
+    // A batch moved iter.pos on to its folio: what is left of the range counts, not what was asked for.
+    const end = iter.pos + Math.min(length, iter.usableLength());
+    const filled = fill(iter, wops, folio, iter.pos, Math.min(end, folio.end));
     return isPromise(filled) ? (filled as Promise<void>).then(() => folio, failed) : folio;
   } catch (error) {
     return failed(error);
@@ -93,6 +105,7 @@ function* nextOfBatch(iter: IomapIter): Task<Folio | undefined> {
 function fill(iter: IomapIter, wops: WriteOps, folio: Folio, pos: number, end: number): MaybePromise<void> {
   const { inode, source } = iter;
   const unshare = (iter.flags & IOMAP_UNSHARE) !== 0;
+  if (iter.iomap.type === IOMAP_INLINE) checkInlineFits(iter, pos, end); // before anything is copied over the folio
   if (source.type === IOMAP_INLINE) return fillInline(iter, folio, pos, end);
   if (!unshare && pos <= folio.pos && end >= folio.end) return; // no read, no record
   ensureState(folio, inode.blockSize);
@@ -107,7 +120,8 @@ function fill(iter: IomapIter, wops: WriteOps, folio: Folio, pos: number, end: n
   if (!hasHead && !hasTail) return;
   const headEnd = headStart + blockSize;
   const tailStart = tailEnd - blockSize;
-  if (hasHead && hasTail && tailStart - headEnd <= (wops.mergeGap ?? 0))
+  const needsNoTail = (iter.iomap.flags & IOMAP_F_ZERO_TAIL) !== 0 && tailStart >= headEnd;
+  if (hasHead && hasTail && !needsNoTail && tailStart - headEnd <= (wops.mergeGap ?? 0))
     return run(fillRange(iter, wops, folio, headStart, tailEnd, pos, end));
   return run(fillTwo(iter, wops, folio, hasHead ? headStart : -1, hasTail ? tailStart : -1, pos, end));
 }
@@ -154,8 +168,10 @@ function* fillRange(iter: IomapIter, wops: WriteOps, folio: Folio, from: number,
 function fillInline(iter: IomapIter, folio: Folio, pos: number, end: number): MaybePromise<void> {
   const { inode, source } = iter;
   if (folio.isUptodate) return;
+  const isWhole = source.offset === 0 && source.end >= inode.size;
+  if (!isWhole && pos <= folio.pos && end >= folio.end) return;
   ensureState(folio, inode.blockSize);
-  if (source.offset === 0 && source.end >= inode.size) {
+  if (isWhole) {
     const data = source.inlineData as Uint8Array;
     const range: FolioRange = { pos: 0, end: 0 };
     for (let at = folio.pos; at < folio.end; at = range.end) {
@@ -168,7 +184,6 @@ function fillInline(iter: IomapIter, folio: Folio, pos: number, end: number): Ma
   }
   const from = roundDown(pos, inode.blockSize);
   const to = Math.min(roundUp(end, inode.blockSize), folio.end);
-  if (pos <= folio.pos && end >= folio.end) return;
   return run(fillPackets(iter, folio, from, to));
 }
 
@@ -195,6 +210,13 @@ function* fillPackets(iter: IomapIter, folio: Folio, from: number, to: number): 
   }
 }
 
+/** Inline data is written into its buffer. Errors: EIO for bytes that it has no room for. */
+function checkInlineFits(iter: IomapIter, pos: number, end: number): void {
+  const { inode, iomap } = iter;
+  if (pos >= iomap.offset && end - iomap.offset <= (iomap.inlineData as Uint8Array).length) return;
+  throw new FsError('EIO', 'write', { detail: `inode ${inode.ino}: bytes [${pos}, ${end}) do not fit the inline data` });
+}
+
 /** Puts `data` at file position `pos` and zeros from its end to `end`. */
 function copyPacket(folio: Folio, data: Uint8Array, pos: number, end: number): void {
   const at = pos - folio.pos;
@@ -206,20 +228,14 @@ function copyPacket(folio: Folio, data: Uint8Array, pos: number, end: number): v
  * After `copied` of `length` bytes went into the folio at `pos`: marks what is valid and dirty.
  *
  * Shape:   bytes that count. Fewer than copied where a block is now part new, part unknown: those are to be written again.
- * Errors:  EIO where inline data does not fit its buffer.
  */
 export function writeEnd(iter: IomapIter, folio: Folio, pos: number, length: number, copied: number): number {
   const { inode, iomap } = iter;
   const offset = pos - folio.pos;
   if (copied === 0) return 0;
   if (iomap.type === IOMAP_INLINE) {
-    const data = iomap.inlineData as Uint8Array;
-    const at = pos - iomap.offset;
-    if (at < 0 || at + copied > data.length || !isBlockUptodate(folio, offset)) {
-      throw new FsError('EIO', 'write', { detail: `inode ${inode.ino}: ${copied} bytes at ${pos} do not fit the inline data` });
-    }
     // The buffer is the file; the folio stays clean, since writeback has nowhere to put it.
-    data.set(folio.bytes(offset, copied), at);
+    (iomap.inlineData as Uint8Array).set(folio.bytes(offset, copied), pos - iomap.offset);
     inode.markDirty();
     return copied;
   }

@@ -1,4 +1,4 @@
-import { errnoOf } from '../base/fs-error.ts';
+import { errnoOf, FsError } from '../base/fs-error.ts';
 import { roundUp } from '../base/ranges.ts';
 import { isPromise, type MaybePromise, run, type Task, wait } from '../base/task.ts';
 import { type AddressSpace, TAG_DIRTY, TAG_TOWRITE } from '../pagecache/address-space.ts';
@@ -22,7 +22,8 @@ export interface WritebackIo {
  * An integrity pass first marks what is dirty now and writes only that, so that new dirt cannot make it endless; it goes on after an
  * error and throws the first. A background pass skips folios in flight and stops at the first error.
  *
- * Invariant: the batch is submitted at the end, also after an error: its folios carry the writeback bit.
+ * Invariant: the batch is submitted at the end, also after an error: its folios carry the writeback bit. The error of one folio does not
+ * fail the others; only where nothing the filesystem said can be trusted the batch goes as failed.
  */
 export function writepages(mapping: AddressSpace, wbc: WritebackControl, io: WritebackIo): MaybePromise<void> {
   return run(pass(mapping, wbc, io));
@@ -33,6 +34,9 @@ function* pass(mapping: AddressSpace, wbc: WritebackControl, io: WritebackIo): T
   const isIntegrity = wbc.syncMode === WB_SYNC_ALL;
   const wpc: WritepageContext = { inode, iomap: new Iomap(), ops: io.writebackOps, isIntegrity, nrFolios: 0, wbCtx: undefined };
   let firstError: unknown;
+  const note = (error: unknown): void => {
+    firstError ??= error;
+  };
   const cyclicStart = wbc.rangeCyclic ? mapping.writebackIndex * PAGE_SIZE : wbc.start;
   if (isIntegrity) tagForWriteback(mapping, wbc.start, wbc.end);
   const tag = isIntegrity ? TAG_TOWRITE : TAG_DIRTY;
@@ -51,13 +55,13 @@ function* pass(mapping: AddressSpace, wbc: WritebackControl, io: WritebackIo): T
       folio.get();
       if (!folio.tryLock()) {
         // Whoever holds this folio may wait for one that is in the batch: nothing unsent is kept while waiting for a lock.
-        yield* flushBatch(wpc);
+        yield* flushBatch(wpc, note);
         yield* wait(folio.lock());
       }
       try {
-        if (yield* tryWriteFolio(mapping, wpc, folio)) wbc.nrToWrite -= folio.pages;
+        if (yield* tryWriteFolio(mapping, wpc, folio, note)) wbc.nrToWrite -= folio.pages;
       } catch (error) {
-        firstError ??= error;
+        note(error);
         wbc.nrToWrite -= folio.pages;
         if (!isIntegrity) stoppedAt = folio.index + folio.pages;
       } finally {
@@ -71,19 +75,18 @@ function* pass(mapping: AddressSpace, wbc: WritebackControl, io: WritebackIo): T
     }
   }
   if (wbc.rangeCyclic) mapping.writebackIndex = stoppedAt;
-  if (wpc.wbCtx !== undefined) {
-    try {
-      yield* wait(io.writebackOps.writebackSubmit(wpc, firstError));
-    } catch (error) {
-      firstError ??= error;
-    }
-  }
+  yield* flushBatch(wpc, note, inode.isBad ? (firstError ?? new FsError('EIO', 'fsync')) : undefined);
   if (firstError !== undefined) throw firstError;
 }
 
-function* flushBatch(wpc: WritepageContext): Task<void> {
+/** Sends what is batched; with `error` as failed. An error of the sending goes to `note`: the pass goes on with other folios. */
+function* flushBatch(wpc: WritepageContext, note: (error: unknown) => void, error?: unknown): Task<void> {
   if (wpc.wbCtx === undefined) return;
-  yield* wait(wpc.ops.writebackSubmit(wpc, undefined));
+  try {
+    yield* wait(wpc.ops.writebackSubmit(wpc, error));
+  } catch (thrown) {
+    note(thrown);
+  }
   wpc.nrFolios = 0;
 }
 
@@ -98,13 +101,13 @@ function tagForWriteback(mapping: AddressSpace, start: number, end: number): voi
 }
 
 /** Writes a locked folio if it is still to be written. False if there was nothing to do. */
-function* tryWriteFolio(mapping: AddressSpace, wpc: WritepageContext, folio: Folio): Task<boolean> {
+function* tryWriteFolio(mapping: AddressSpace, wpc: WritepageContext, folio: Folio, note: (error: unknown) => void): Task<boolean> {
   for (;;) {
     if (folio.mapping !== mapping) return false;
     if (!folio.isDirty && !folio.isMapDirty) return false;
     if (!folio.isWriteback) break;
     if (!wpc.isIntegrity) return false;
-    yield* flushBatch(wpc); // its own earlier write may be what it waits for
+    yield* flushBatch(wpc, note); // its own earlier write may be what it waits for
     yield* wait(folio.waitWriteback());
   }
   if (!mapping.clearDirtyForIo(folio)) return false;
@@ -160,6 +163,7 @@ function* writeFolio(wpc: WritepageContext, folio: Folio): Task<void> {
         const handled = (isPromise(answer) ? yield answer : answer) as number;
         if (!(handled > 0 && handled <= left)) throw new RangeError(`writebackRange handled ${handled} of ${left} bytes`);
         if (wpc.iomap.type !== IOMAP_HOLE) submitted += handled;
+        if (handled < left && !hasState(folio)) throw new RangeError('writebackRange split a block');
         at += handled;
         left -= handled;
       }
@@ -175,7 +179,8 @@ function* writeFolio(wpc: WritepageContext, folio: Folio): Task<void> {
     inode.setError(errno);
     inode.reportError('data-lost', start, end - start, errno);
   }
-  if (hasState(folio) ? unpendWrite(folio, folio.size - submitted) : submitted === 0) mapping.endWriteback(folio);
+  // Where all was submitted the last completion ends it, and may have done so already.
+  if (hasState(folio) ? submitted < folio.size && unpendWrite(folio, folio.size - submitted) : submitted === 0) mapping.endWriteback(folio);
   if (failure !== undefined) throw failure;
 }
 

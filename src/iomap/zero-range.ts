@@ -14,7 +14,7 @@ import { putFolio, type WriteIo, writeBegin, writeEnd, writeOpsOf } from './writ
  * can be zeroed; a filesystem that offers the dirty folios as a batch is spared that.
  *
  * Shape:   true if any byte was zeroed in the cache.
- * Locks:   the caller holds the inode lock exclusively.
+ * Locks:   the caller holds the inode lock and the invalidate lock exclusively: what begin and end of the filesystem may count on.
  * Errors:  EINVAL, EFBIG, EOVERFLOW for the range; those of reading, of writeback and of the hooks.
  */
 export function zeroRange(inode: Inode, pos: number, length: number, io: WriteIo): MaybePromise<boolean> {

@@ -183,7 +183,7 @@ export class AddressSpace {
       }
       const made = this.tryCreate(pos, length, flags);
       if (made !== undefined) return made;
-      yield* wait(this.cache.waitForMemory(this.orderMin));
+      if (this.find(pos) === undefined) yield* wait(this.cache.waitForMemory(this.orderMin));
     }
   }
 

@@ -71,9 +71,10 @@ function* readSlow(mapping: AddressSpace, start: number, into: Uint8Array, optio
       checkAborted(options.signal, 'read');
       const pos = start + done;
       if (pos >= mapping.host.size) break;
-      const folio = yield* getUptodate(mapping, pos, Math.min(into.length - done, mapping.host.size - pos), options);
+      const wanted = Math.min(into.length - done, mapping.host.size - pos);
+      const folio = yield* getUptodate(mapping, pos, wanted, options);
       // The size is looked at after the content is known to be valid, so that a truncate in between shows.
-      const count = Math.min(into.length - done, folio.end - pos, mapping.host.size - pos);
+      const count = Math.min(wanted, folio.end - pos, mapping.host.size - pos);
       if (count <= 0) {
         folio.put();
         break;

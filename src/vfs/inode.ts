@@ -13,6 +13,8 @@ export interface InodeOptions extends AddressSpaceOptions {
   size?: number;
   /** Block size of the filesystem, bytes: a power of two from 512 to 64 KiB. */
   blockSize: number;
+  /** Serves calls that leave nothing in the cache (RWF_DONTCACHE). Default: yes; false for files whose reads cannot be repeated. */
+  allowsDontcache?: boolean;
 }
 
 /**
@@ -27,6 +29,7 @@ export class Inode implements MappingHost {
   readonly sb: SuperBlock;
   readonly ino: number;
   readonly blockSize: number;
+  readonly allowsDontcache: boolean;
   readonly mapping: AddressSpace;
   /** i_rwsem. */
   readonly lock = new RwLock();
@@ -45,6 +48,7 @@ export class Inode implements MappingHost {
     this.sb = sb;
     this.ino = options.ino ?? 0;
     this.blockSize = options.blockSize;
+    this.allowsDontcache = options.allowsDontcache ?? true;
     this.size = options.size ?? 0;
     const blockOrder = Math.max(0, Math.log2(options.blockSize / PAGE_SIZE));
     this.mapping = new AddressSpace(sb.cache, sb.bdi, this, { ...options, orderMin: Math.max(blockOrder, options.orderMin ?? 0) });
