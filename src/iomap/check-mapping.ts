@@ -1,7 +1,6 @@
 import { FsError } from '../base/fs-error.ts';
 import type { Inode } from '../vfs/inode.ts';
 import {
-  IOMAP_DELALLOC,
   IOMAP_F_ANON_WRITE,
   IOMAP_F_BUFFER_HEAD,
   IOMAP_F_FOLIO_BATCH,
@@ -29,7 +28,7 @@ export function checkMapping(inode: Inode, pos: number, flags: number, map: Ioma
   const fault = mappingFault(inode, pos, flags, map) ?? (srcmap.type === IOMAP_HOLE ? undefined : sourceFault(inode, pos, flags, srcmap));
   if (fault === undefined) return;
   inode.markBad();
-  const code = foreign || fault === INLINE_SHORT ? 'EIO' : 'EUCLEAN';
+  const code = foreign || fault.endsWith(INLINE_SHORT) ? 'EIO' : 'EUCLEAN';
   throw new FsError(code, 'iomap', {
     detail: `inode ${inode.ino} at byte ${pos}: ${fault}; got ${typeName(map.type)} [${map.offset}, ${map.offset + map.length}) at ${map.addr}`,
   });
@@ -39,7 +38,7 @@ const INLINE_SHORT = 'inline data is shorter than the file';
 
 function mappingFault(inode: Inode, pos: number, flags: number, map: Iomap): string | undefined {
   const { type, offset, length, addr } = map;
-  if (!(type >= IOMAP_HOLE && type <= IOMAP_INLINE)) return 'unknown mapping type';
+  if (!(Number.isInteger(type) && type >= IOMAP_HOLE && type <= IOMAP_INLINE)) return 'unknown mapping type';
   if ((map.flags & ~(IOMAP_F_FS_MASK | (flags & IOMAP_ZERO ? IOMAP_F_FOLIO_BATCH : 0))) !== 0) return 'flags that no filesystem may set';
   if ((map.flags & IOMAP_F_BUFFER_HEAD) !== 0) return 'buffer heads are not served';
   if (!Number.isSafeInteger(offset) || !Number.isSafeInteger(length) || offset < 0 || length <= 0) return 'no range';
@@ -59,10 +58,7 @@ function mappingFault(inode: Inode, pos: number, flags: number, map: Iomap): str
     } else if (addr !== IOMAP_NULL_ADDR)
       return isAnonymous ? 'an address for a write whose place is not chosen' : 'an address without a device';
     if (!hasDevice) return undefined; // fetched by hooks: bytes, not blocks
-  } else {
-    if (addr !== IOMAP_NULL_ADDR) return 'an address where there are no blocks';
-    if (type === IOMAP_DELALLOC && (flags & IOMAP_WRITE) === 0 && offset >= inode.sizeMax) return 'a range past the largest file';
-  }
+  } else if (addr !== IOMAP_NULL_ADDR) return 'an address where there are no blocks';
   if ((flags & IOMAP_REPORT) !== 0) return undefined; // reports may clip to a byte
   const { blockSize } = inode;
   if (offset % blockSize !== 0) return 'a start that is not block aligned';

@@ -1,6 +1,6 @@
 import { assert } from '../base/assert.ts';
 import { FsError } from '../base/fs-error.ts';
-import { isPromise, type MaybePromise, run, type Task } from '../base/task.ts';
+import { isPromise, type MaybePromise, run, type Task, wait } from '../base/task.ts';
 import type { Folio } from '../pagecache/folio.ts';
 import type { Inode } from '../vfs/inode.ts';
 import { checkMapping } from './check-mapping.ts';
@@ -119,16 +119,25 @@ export class IomapIter {
     try {
       checkMapping(inode, pos, flags, iomap, srcmap, this.ops.foreign === true);
     } catch (error) {
-      const ended = this.ops.iomapEnd?.(inode, pos, Math.max(0, this.usableLength()), 0, flags, iomap);
-      this.#release();
-      if (isPromise(ended)) return ended.then(() => Promise.reject(error));
-      throw error;
+      return run(this.#refuse(error));
     }
     this.iterStartPos = pos;
     if (traceIterBegin.channel.hasSubscribers) {
       const { type, offset, length: mapLength, addr, flags: mapFlags } = iomap;
       traceIterBegin.channel.publish({ ino: inode.ino, pos, length: this.length, flags, type, offset, mapLength, addr, mapFlags });
     }
+  }
+
+  /** Ends a mapping that cannot be true. That is the error, whatever end() says of it. */
+  *#refuse(error: unknown): Task<never> {
+    const { inode, pos, flags, iomap } = this;
+    try {
+      yield* wait(this.ops.iomapEnd?.(inode, pos, Math.max(0, this.usableLength()), 0, flags, iomap));
+    } catch {
+      // Of a filesystem whose answers are nonsense.
+    }
+    this.#release();
+    throw error;
   }
 
   /** Ends the current mapping and decides: true to go on. */

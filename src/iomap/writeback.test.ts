@@ -613,3 +613,42 @@ test('2.7: of a server-fetched file only dirty blocks travel', async () => {
   await file.sync();
   assert.deepEqual(log, ['20480+4096', '409600+8192', 'submit']);
 });
+
+test('invariant 25, Y12: a pass keeps its mapping between ranges, and nothing goes to a place that a remap has left', async () => {
+  const MOVED = 2 ** 20;
+  let sequence = 0;
+  let base = 0;
+  const asked: number[] = [];
+  const file: LinearFile = new LinearFile({
+    size: 8 * 4096,
+    orderMax: 0,
+    bioSizeMax: 4096, // a request is sent as soon as the next range comes
+    ioend: {
+      mapBlocks: (wpc, pos) => {
+        // The engine hands the last mapping back untouched: the filesystem compares its cookie, and maps again only when it has to.
+        if (wpc.iomap.covers(pos) && wpc.iomap.validityCookie === sequence) return;
+        asked.push(pos);
+        wpc.iomap.clear();
+        Object.assign(wpc.iomap, {
+          type: IOMAP_MAPPED,
+          offset: 0,
+          length: 8 * 4096,
+          addr: base,
+          bdev: file.device,
+          validityCookie: sequence,
+        });
+      },
+      prepareIoend: (ioend) => {
+        if (ioend.offset !== 2 * 4096) return;
+        base = MOVED; // a remap while the third block is on its way
+        sequence++;
+      },
+    },
+  });
+  await file.write(0, new Uint8Array(8 * 4096).fill(7));
+  await file.sync();
+  const places = file.device.writes().map(({ addr }) => addr);
+  // The fourth range was mapped before the third was sent; whatever is mapped after the remap goes to the new place.
+  assert.deepEqual(places, [0, 1, 2, 3].map((block) => block * 4096).concat([4, 5, 6, 7].map((block) => MOVED + block * 4096)));
+  assert.deepEqual(asked, [0, 4 * 4096]);
+});

@@ -333,7 +333,7 @@ export class AddressSpace {
   /**
    * Writes the dirty folios of [start, end) and waits until they are written.
    *
-   * Errors:  the first that this pass met; later completions are on `errors` only.
+   * Errors:  the first that the pass met in sending; else the last that a completion in the range or beside it brought meanwhile.
    */
   writeAndWait(start: number, end: number): MaybePromise<void> {
     if (start >= end || !this.needsWriteback(start, end)) return;
@@ -439,7 +439,7 @@ export class AddressSpace {
     return this.truncateRange(0, Number.POSITIVE_INFINITY);
   }
 
-  /** What a hook threw, as the errno to record; for callers that may not throw. */
+  /** Keeps what was thrown for fsync of each opener; for callers that may not throw. Returns its errno. */
   recordFailure(error: unknown): number {
     const errno = errnoOf(error);
     this.setError(errno);

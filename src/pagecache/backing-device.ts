@@ -1,3 +1,4 @@
+import { AssertionError } from '../base/assert.ts';
 import { isPromise } from '../base/task.ts';
 import type { AddressSpace } from './address-space.ts';
 import type { PageCache } from './page-cache.ts';
@@ -174,8 +175,9 @@ export class BackingDevice {
         const writing = mapping.writepages(wbc);
         // A device that answers at once must not keep the event loop from turning.
         await (isPromise(writing) ? writing : clock.yield());
-      } catch {
+      } catch (error) {
         failed = true; // kept on the mapping, for fsync of each opener
+        if (error instanceof AssertionError) mapping.recordFailure(error); // our own mistake is not: fsync says EIO
       }
       const written = pages - wbc.nrToWrite;
       if (onlyDropbehind) this.#dropbehindWanted = Math.max(0, this.#dropbehindWanted - written);
