@@ -378,3 +378,22 @@ test('lockUptodateFolio gives all of the folio, valid, locked and held; EFAULT b
   whole.put();
   checkCache(cache, [mapping], true);
 });
+
+test('a reader that waits for the invalidate lock holds no folio: whoever has the lock may need its memory', async () => {
+  const { cache, file, mapping } = open({ budget: 4 * PAGE_SIZE });
+  // Cached and not valid: as a read that failed leaves it.
+  const folio = mapping.tryCreateOrder(0, 0, true) as Folio;
+  folio.unlock();
+  folio.put();
+  assert.ok(mapping.invalidateLock.tryLock());
+  const into = new Uint8Array(PAGE_SIZE);
+  const reading = read(file, 0, into);
+  assert.ok(isPromise(reading));
+  await turns();
+  assert.equal(folio.refs, 0);
+  cache.shrink(4 * PAGE_SIZE);
+  assert.equal(mapping.find(0), undefined);
+  mapping.invalidateLock.unlock();
+  assert.equal(await reading, PAGE_SIZE);
+  assert.deepEqual(into, expected(0, PAGE_SIZE));
+});

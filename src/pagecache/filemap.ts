@@ -140,8 +140,8 @@ function* getUptodate(mapping: AddressSpace, pos: number, length: number, option
       }
     }
     folio.get();
-    if (folio.isReadaheadMark && !nowait) {
-      yield* wait(mapping.invalidateLock.lockShared());
+    // A reader that would have to wait here does without: whoever has the lock exclusively may wait for the memory that this one holds.
+    if (folio.isReadaheadMark && !nowait && mapping.invalidateLock.tryLockShared()) {
       try {
         yield* wait(asyncReadahead(mapping, ra, folio, count, dontcache));
       } catch (error) {
@@ -164,7 +164,12 @@ function* getUptodate(mapping: AddressSpace, pos: number, length: number, option
       folio.unlock();
       if (folio.mapping === mapping && isValid(mapping, folio, offset, wanted)) return folio;
     }
-    yield* wait(mapping.invalidateLock.lockShared());
+    if (!mapping.invalidateLock.tryLockShared()) {
+      folio.put(); // for the same reason
+      yield* wait(mapping.invalidateLock.lockShared());
+      mapping.invalidateLock.unlockShared();
+      continue;
+    }
     try {
       yield* wait(folio.lock());
       if (folio.mapping !== mapping) {
