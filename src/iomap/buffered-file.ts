@@ -5,6 +5,7 @@ import { isPromise, type MaybePromise, run, type Task, wait } from '../base/task
 import type { Inode } from '../vfs/inode.ts';
 import { bufferedWrite, checkWriteFlags, type WriteStrategy } from './buffered-write.ts';
 import { IOCB_APPEND, IOCB_DSYNC, IOCB_NOAPPEND, IOCB_NOWAIT, IOCB_SYNC, type Iocb } from './iocb.ts';
+import { dropPastEnd } from './isize.ts';
 import type { WriteIo } from './write-begin.ts';
 import { zeroRange } from './zero-range.ts';
 
@@ -77,7 +78,11 @@ function* fileWrite(iocb: Iocb, inode: Inode, source: WriteSource, io: WriteIo, 
         }
       }
       const limited = source.count > inode.sizeMax - start ? new LimitedSource(source, inode.sizeMax - start) : source;
-      written = yield* wait(bufferedWrite(iocb, inode, limited, io, options.strategy));
+      try {
+        written = yield* wait(bufferedWrite(iocb, inode, limited, io, options.strategy));
+      } finally {
+        yield* wait(dropPastEnd(inode, start));
+      }
     } finally {
       inode.lock.unlock();
     }

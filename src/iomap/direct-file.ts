@@ -13,6 +13,7 @@ import {
 } from './direct-io.ts';
 import type { IomapOps } from './hooks.ts';
 import { IOCB_APPEND, IOCB_ATOMIC, IOCB_NOAPPEND, IOCB_NOWAIT, type Iocb } from './iocb.ts';
+import { dropPastEnd } from './isize.ts';
 
 // Whole read and write calls past the cache: locks, the end of the file, and what is left to the cache.
 
@@ -155,6 +156,7 @@ function* writeLocked(iocb: Iocb, inode: Inode, iov: IovIter, io: DirectFileIo):
       return yield* wait(directIo(iocb, inode, iov, true, ops, dops, flags, io));
     } finally {
       iov.reexpand(iov.count + cut);
+      yield* wait(dropPastEnd(inode, pos));
     }
   } finally {
     inode.lock.unlock();

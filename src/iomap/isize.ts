@@ -56,6 +56,14 @@ export function writeFailed(inode: Inode, pos: number, end: number, nowait: bool
   return mapping.truncateRange(from, to);
 }
 
+/**
+ * After a write at `pos` that did not raise i_size that far: drops the zeros that were put into the cache before it, between i_size and
+ * `pos`. They are not part of the file, and would stay dirty where writeback never goes.
+ */
+export function dropPastEnd(inode: Inode, pos: number): MaybePromise<void> {
+  if (inode.size < pos) return inode.mapping.truncateRange(inode.size, Number.POSITIVE_INFINITY);
+}
+
 function isLeftOver(inode: Inode, folio: Folio): boolean {
   return folio.pos >= inode.size && !folio.isDirty && !folio.isWriteback && !inode.hasVerityTail;
 }
