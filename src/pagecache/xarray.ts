@@ -16,13 +16,18 @@ export type Tag = 0 | 1 | 2;
 
 class Node<T> {
   readonly shift: number;
+  readonly parent: Node<T> | undefined;
+  /** The index of the first slot. */
+  readonly start: number;
   readonly slots: (Node<T> | T | undefined)[];
   count = 0;
   // Two 32-bit words for each tag; no array until something is tagged.
-  tags: Uint32Array | undefined = undefined;
+  tags: number[] | undefined = undefined;
 
-  constructor(shift: number) {
+  constructor(shift: number, parent: Node<T> | undefined, start: number) {
     this.shift = shift;
+    this.parent = parent;
+    this.start = start;
     this.slots = new Array(SLOTS).fill(undefined);
   }
 }
@@ -31,53 +36,41 @@ class Node<T> {
  * Sparse array of entries by index up to 2^41, with tags that are searched as fast as entries. A radix tree of 64-slot nodes; an
  * entry of order 6k + j stands in 2^j neighbouring slots of level k.
  *
- * Invariant: a tag bit of an inner slot is set exactly if some entry below it has the tag.
+ * Invariants:
+ * 1. A tag bit of an inner slot is set exactly if some entry below it has the tag.
+ * 2. #leaf is a node of the tree whose slots are single indices: the last one that a search came to, since the next is often for a
+ *    neighbour.
  */
 export class XArray<T extends Entry> {
   readonly #trees = new Map<number, Node<T>>();
   #high: number[] = []; // keys of #trees, ascending
   #low: Node<T> | undefined; // tree 0, where nearly every file ends
+  #leaf: Node<T> | undefined;
 
   /** The entry that covers `index`. */
   load(index: number): T | undefined {
-    let node: Node<T> | undefined;
-    if (index < TREE_SPAN) node = this.#low;
-    else {
-      node = this.#trees.get(Math.floor(index / TREE_SPAN));
-      index %= TREE_SPAN;
+    const leaf = this.#leaf;
+    if (leaf !== undefined) {
+      const at = index - leaf.start;
+      if (at >= 0 && at < SLOTS) return leaf.slots[at] as T | undefined;
     }
+    let node = this.#root(index);
     if (node === undefined) return undefined;
-    for (;;) {
-      const slot: Node<T> | T | undefined = node.slots[(index >>> node.shift) & (SLOTS - 1)];
+    const low = index % TREE_SPAN;
+    while (node.shift > 0) {
+      const slot: Node<T> | T | undefined = node.slots[(low >>> node.shift) & (SLOTS - 1)];
       if (!(slot instanceof Node)) return slot;
       node = slot;
     }
+    this.#leaf = node;
+    return node.slots[low & (SLOTS - 1)] as T | undefined;
   }
 
   /** Puts an entry where nothing is. */
   store(entry: T): void {
-    const high = Math.floor(entry.index / TREE_SPAN);
-    const low = entry.index % TREE_SPAN;
-    let node = this.#trees.get(high);
-    if (node === undefined) {
-      node = new Node(LEVEL_BITS - BITS);
-      this.#trees.set(high, node);
-      this.#high.push(high);
-      this.#high.sort((a, b) => a - b);
-      if (high === 0) this.#low = node;
-    }
     const shift = levelShift(entry.order);
-    while (node.shift > shift) {
-      const i: number = (low >>> node.shift) & (SLOTS - 1);
-      let child: Node<T> | T | undefined = node.slots[i];
-      if (child === undefined) {
-        child = new Node<T>(node.shift - BITS);
-        node.slots[i] = child;
-        node.count++;
-      }
-      assert(child instanceof Node, 'xarray: a larger entry covers this index');
-      node = child;
-    }
+    const low = entry.index % TREE_SPAN;
+    const node = this.#cursor(entry, shift) ?? this.#grow(entry.index, shift);
     const first = (low >>> shift) & (SLOTS - 1);
     const slots = 1 << (entry.order - shift);
     for (let i = first; i < first + slots; i++) {
@@ -87,77 +80,121 @@ export class XArray<T extends Entry> {
     node.count += slots;
   }
 
+  /** The node of a level that has a slot for `index`, made if need be. */
+  #grow(index: number, shift: number): Node<T> {
+    const high = Math.floor(index / TREE_SPAN);
+    let node = this.#trees.get(high);
+    if (node === undefined) {
+      node = new Node<T>(LEVEL_BITS - BITS, undefined, high * TREE_SPAN);
+      this.#trees.set(high, node);
+      this.#high.push(high);
+      this.#high.sort((a, b) => a - b);
+      if (high === 0) this.#low = node;
+    }
+    const low = index % TREE_SPAN;
+    while (node.shift > shift) {
+      const i: number = (low >>> node.shift) & (SLOTS - 1);
+      let child: Node<T> | T | undefined = node.slots[i];
+      if (child === undefined) {
+        child = new Node<T>(node.shift - BITS, node, node.start + i * 2 ** node.shift);
+        node.slots[i] = child;
+        node.count++;
+      }
+      assert(child instanceof Node, 'xarray: a larger entry covers this index');
+      node = child;
+    }
+    if (shift === 0) this.#leaf = node;
+    return node;
+  }
+
   /** Takes an entry out, with its tags. */
   erase(entry: T): void {
-    for (let tag = 0; tag < TAGS; tag++) this.clearTag(entry, tag as Tag);
-    const path = this.#path(entry);
-    let node = path[path.length - 1] as Node<T>;
+    let node = this.#nodeOf(entry);
+    for (let tag = 0; tag < TAGS; tag++) this.#clear(node, entry, tag as Tag);
     const low = entry.index % TREE_SPAN;
     const first = (low >>> node.shift) & (SLOTS - 1);
     const slots = 1 << (entry.order - node.shift);
     for (let i = first; i < first + slots; i++) node.slots[i] = undefined;
     node.count -= slots;
-    for (let level = path.length - 1; node.count === 0; level--) {
-      if (level === 0) {
+    while (node.count === 0) {
+      if (node === this.#leaf) this.#leaf = undefined;
+      const { parent } = node;
+      if (parent === undefined) {
         const high = Math.floor(entry.index / TREE_SPAN);
         this.#trees.delete(high);
         this.#high = this.#high.filter((each) => each !== high);
         if (high === 0) this.#low = undefined;
         return;
       }
-      node = path[level - 1] as Node<T>;
-      node.slots[(low >>> node.shift) & (SLOTS - 1)] = undefined;
-      node.count--;
+      parent.slots[(low >>> parent.shift) & (SLOTS - 1)] = undefined;
+      parent.count--;
+      node = parent;
     }
   }
 
   hasTag(entry: T, tag: Tag): boolean {
-    const path = this.#path(entry);
-    const node = path[path.length - 1] as Node<T>;
+    const node = this.#nodeOf(entry);
     const i = ((entry.index % TREE_SPAN) >>> node.shift) & (SLOTS - 1);
     return node.tags !== undefined && ((node.tags[tag * 2 + (i >>> 5)] as number) & (1 << (i & 31))) !== 0;
   }
 
   setTag(entry: T, tag: Tag): void {
     const low = entry.index % TREE_SPAN;
-    const path = this.#path(entry);
-    for (let level = path.length - 1; level >= 0; level--) {
-      const node = path[level] as Node<T>;
-      node.tags ??= new Uint32Array(TAGS * 2);
+    let slots = 1 << (entry.order - levelShift(entry.order));
+    for (let node: Node<T> | undefined = this.#nodeOf(entry); node !== undefined; node = node.parent) {
+      node.tags ??= new Array<number>(TAGS * 2).fill(0);
+      const { tags } = node;
+      const hadTag = ((tags[tag * 2] as number) | (tags[tag * 2 + 1] as number)) !== 0;
       const first = (low >>> node.shift) & (SLOTS - 1);
-      const slots = level === path.length - 1 ? 1 << (entry.order - node.shift) : 1;
       for (let i = first; i < first + slots; i++) {
         const word = tag * 2 + (i >>> 5);
-        node.tags[word] = (node.tags[word] as number) | (1 << (i & 31));
+        tags[word] = (tags[word] as number) | (1 << (i & 31));
       }
+      if (hadTag) return; // so those above know
+      slots = 1;
     }
   }
 
   clearTag(entry: T, tag: Tag): void {
+    this.#clear(this.#nodeOf(entry), entry, tag);
+  }
+
+  #clear(holder: Node<T>, entry: T, tag: Tag): void {
     const low = entry.index % TREE_SPAN;
-    const path = this.#path(entry);
-    for (let level = path.length - 1; level >= 0; level--) {
-      const node = path[level] as Node<T>;
-      if (node.tags === undefined) return;
+    let slots = 1 << (entry.order - holder.shift);
+    for (let node: Node<T> | undefined = holder; node !== undefined; node = node.parent) {
+      const { tags } = node;
+      if (tags === undefined) return;
       const first = (low >>> node.shift) & (SLOTS - 1);
-      const slots = level === path.length - 1 ? 1 << (entry.order - node.shift) : 1;
       for (let i = first; i < first + slots; i++) {
         const word = tag * 2 + (i >>> 5);
-        node.tags[word] = (node.tags[word] as number) & ~(1 << (i & 31));
+        tags[word] = (tags[word] as number) & ~(1 << (i & 31));
       }
-      if (((node.tags[tag * 2] as number) | (node.tags[tag * 2 + 1] as number)) !== 0) return; // others below still have it
+      if (((tags[tag * 2] as number) | (tags[tag * 2 + 1] as number)) !== 0) return; // others below still have it
+      slots = 1;
     }
   }
 
   /** The first entry that covers any index of [from, to), with the tag if one is given. */
   next(from: number, to: number, tag?: Tag): T | undefined {
     if (from >= to) return undefined;
+    const leaf = this.#leaf;
+    let start = from;
+    if (leaf !== undefined) {
+      const end = leaf.start + SLOTS;
+      if (from >= leaf.start && from < end) {
+        const low = from % TREE_SPAN;
+        const found = this.#nextIn(leaf, low, low + Math.min(to, end) - from, tag);
+        if (found !== undefined || to <= end) return found;
+        start = end;
+      }
+    }
     for (const high of this.#high) {
       const base = high * TREE_SPAN;
       if (base >= to) return undefined;
-      if (base + TREE_SPAN <= from) continue;
+      if (base + TREE_SPAN <= start) continue;
       const root = this.#trees.get(high) as Node<T>;
-      const found = this.#nextIn(root, Math.max(from - base, 0), Math.min(to - base, TREE_SPAN), tag);
+      const found = this.#nextIn(root, Math.max(start - base, 0), Math.min(to - base, TREE_SPAN), tag);
       if (found !== undefined) return found;
     }
     return undefined;
@@ -180,7 +217,10 @@ export class XArray<T extends Entry> {
       }
       const slot = node.slots[i];
       if (slot === undefined) continue;
-      if (!(slot instanceof Node)) return slot;
+      if (shift === 0 || !(slot instanceof Node)) {
+        if (shift === 0) this.#leaf = node;
+        return slot as T;
+      }
       const slotStart = (((from >>> shift) & ~(SLOTS - 1)) | i) * 2 ** shift;
       const found = this.#nextIn(slot, Math.max(from, slotStart), to, tag);
       if (found !== undefined) return found;
@@ -188,19 +228,32 @@ export class XArray<T extends Entry> {
     return undefined;
   }
 
-  /** Nodes from the root to the one whose slots hold the entry. */
-  #path(entry: T): Node<T>[] {
-    const low = entry.index % TREE_SPAN;
-    let node = this.#trees.get(Math.floor(entry.index / TREE_SPAN));
-    const path: Node<T>[] = [];
+  #root(index: number): Node<T> | undefined {
+    return index < TREE_SPAN ? this.#low : this.#trees.get(Math.floor(index / TREE_SPAN));
+  }
+
+  /** #leaf, if it is the node for an entry of this level. */
+  #cursor(entry: T, shift: number): Node<T> | undefined {
+    const leaf = this.#leaf;
+    if (shift !== 0 || leaf === undefined) return undefined;
+    const at = entry.index - leaf.start;
+    return at >= 0 && at < SLOTS ? leaf : undefined;
+  }
+
+  /** The node whose slots hold the entry. */
+  #nodeOf(entry: T): Node<T> {
     const shift = levelShift(entry.order);
-    while (node !== undefined) {
-      path.push(node);
-      if (node.shift === shift) return path;
+    let node = this.#cursor(entry, shift);
+    if (node !== undefined) return node;
+    const low = entry.index % TREE_SPAN;
+    node = this.#root(entry.index);
+    while (node !== undefined && node.shift > shift) {
       const child: Node<T> | T | undefined = node.slots[(low >>> node.shift) & (SLOTS - 1)];
       node = child instanceof Node ? child : undefined;
     }
-    throw new AssertionError('xarray: the entry is not here');
+    if (node === undefined) throw new AssertionError('xarray: the entry is not here');
+    if (shift === 0) this.#leaf = node;
+    return node;
   }
 }
 
