@@ -2,16 +2,12 @@
 
 /** Sets the bits [from, to). */
 export function setBits(words: Uint32Array, from: number, to: number): void {
-  forWords(from, to, (word, mask) => {
-    words[word] = (words[word] as number) | mask;
-  });
+  for (let bit = from; bit < to; bit = wordEnd(bit)) words[bit >>> 5] = (words[bit >>> 5] as number) | maskOf(bit, to);
 }
 
 /** Clears the bits [from, to). */
 export function clearBits(words: Uint32Array, from: number, to: number): void {
-  forWords(from, to, (word, mask) => {
-    words[word] = (words[word] as number) & ~mask;
-  });
+  for (let bit = from; bit < to; bit = wordEnd(bit)) words[bit >>> 5] = (words[bit >>> 5] as number) & ~maskOf(bit, to);
 }
 
 export function testBit(words: Uint32Array, bit: number): boolean {
@@ -30,10 +26,9 @@ export function nextClearBit(words: Uint32Array, from: number, to: number): numb
 
 export function countBits(words: Uint32Array, from: number, to: number): number {
   let count = 0;
-  forWords(from, to, (word, mask) => {
-    let bits = (words[word] as number) & mask;
-    for (; bits !== 0; bits &= bits - 1) count++;
-  });
+  for (let bit = from; bit < to; bit = wordEnd(bit)) {
+    for (let bits = (words[bit >>> 5] as number) & maskOf(bit, to); bits !== 0; bits &= bits - 1) count++;
+  }
   return count;
 }
 
@@ -50,12 +45,13 @@ function nextBit(words: Uint32Array, from: number, to: number, invert: number): 
   return to;
 }
 
-function forWords(from: number, to: number, visit: (word: number, mask: number) => void): void {
-  let bit = from;
-  while (bit < to) {
-    const end = Math.min((bit | 31) + 1, to);
-    const width = end - bit;
-    visit(bit >>> 5, width === 32 ? -1 : ((1 << width) - 1) << (bit & 31));
-    bit = end;
-  }
+/** The first bit of the next word. */
+function wordEnd(bit: number): number {
+  return (bit | 31) + 1;
+}
+
+/** The bits of [bit, to) that are in the word of `bit`. */
+function maskOf(bit: number, to: number): number {
+  const width = Math.min(wordEnd(bit), to) - bit;
+  return width === 32 ? -1 : ((1 << width) - 1) << (bit & 31);
 }

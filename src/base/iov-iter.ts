@@ -5,6 +5,8 @@ import type { MaybePromise } from './task.ts';
 export interface WriteSource {
   /** Bytes left. */
   readonly count: number;
+  /** All of it is in memory and stays there: nothing waits, and no copy falls short. */
+  readonly isResident?: boolean;
   /** Makes bytes at the front readable without waiting. Returns how many of the next `length` are; 0 if none can be (EFAULT). */
   faultIn(length: number): MaybePromise<number>;
   /** Copies up to `length` bytes to `into` at `at` and moves on; never waits, so it may copy less, or nothing. */
@@ -15,6 +17,7 @@ export interface WriteSource {
 
 /** A walk over a list of buffers in memory: the source of a write or the target of a read. The buffers stay the caller's. */
 export class IovIter implements WriteSource {
+  readonly isResident = true;
   readonly #vec: readonly Uint8Array[];
   #segment = 0;
   #offset = 0; // in the segment

@@ -37,7 +37,31 @@ export function bufferedFileWrite(
   if (source.count === 0) return 0;
   checkWriteFlags(iocb, inode); // before the gap is zeroed: it has no side effect
   inode.checkGood('write');
+  const { freezeWrite } = inode.sb;
+  const isPlain = iocb.flags === 0 && options.prepare === undefined && iocb.pos <= inode.size && source.count <= inode.sizeMax - iocb.pos;
+  if (isPlain && freezeWrite.tryLockShared()) {
+    if (inode.lock.tryLock()) return lockedWrite(iocb, inode, source, io, options);
+    freezeWrite.unlockShared();
+  }
   return run(fileWrite(iocb, inode, source, io, options));
+}
+
+/** The write itself, with both locks held, and nothing else that the call asks for. */
+function lockedWrite(iocb: Iocb, inode: Inode, source: WriteSource, io: WriteIo, options: FileWriteOptions): MaybePromise<number> {
+  const unlock = (): void => {
+    inode.lock.unlock();
+    inode.sb.freezeWrite.unlockShared();
+  };
+  let written: MaybePromise<number>;
+  try {
+    written = bufferedWrite(iocb, inode, source, io, options.strategy);
+  } catch (error) {
+    unlock();
+    throw error;
+  }
+  if (isPromise(written)) return (written as Promise<number>).finally(unlock);
+  unlock();
+  return written;
 }
 
 function* fileWrite(iocb: Iocb, inode: Inode, source: WriteSource, io: WriteIo, options: FileWriteOptions): Task<number> {

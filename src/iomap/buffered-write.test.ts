@@ -1281,3 +1281,41 @@ test('invariant 17: a folio past the end that could not be prepared for the writ
     file.check();
   }
 });
+
+test('the fast path of a write from memory declines where something has to be fetched, decided or waited for, and the slow path agrees', () =>
+  forEachSeed('fast and slow path', 60, async (prng) => {
+    const blockSize = prng.pick([512, 1024, 4096, 16384]);
+    const size = prng.below(200_000);
+    const make = () => new BlockFile({ blockSize, size, initial: IOMAP_MAPPED, fill: 0xdb, orderMin: 0 });
+    const [fast, slow] = [make(), make()];
+    for (let step = 0; step < 20; step++) {
+      const pos = prng.below(fast.inode.size + 1);
+      const data = prng.bytes(1 + prng.below(40_000));
+      const write = async (file: BlockFile, source: WriteSource) => {
+        await file.inode.lock.lock();
+        try {
+          return await bufferedWrite({ pos, flags: 0 }, file.inode, source, file.io);
+        } finally {
+          file.inode.lock.unlock();
+        }
+      };
+      // A source that does not say that it stays in memory takes the slow path for every folio.
+      const hidden = new IovIter(data);
+      const plain: WriteSource = {
+        get count() {
+          return hidden.count;
+        },
+        faultIn: (length) => hidden.faultIn(length),
+        copyTo: (into, at, length) => hidden.copyTo(into, at, length),
+        revert: (length) => hidden.revert(length),
+      };
+      assert.equal(await write(fast, new IovIter(data)), await write(slow, plain));
+      assert.equal(fast.inode.size, slow.inode.size);
+      assert.deepEqual(fast.device.requests, slow.device.requests);
+      if (prng.chance(0.2)) await Promise.all([fast.sync(), slow.sync()]);
+      assert.deepEqual(fast.device.requests, slow.device.requests);
+    }
+    assert.deepEqual(await fast.read(0, fast.inode.size), await slow.read(0, slow.inode.size));
+    fast.check();
+    slow.check();
+  }));

@@ -1,3 +1,4 @@
+import type { AbortSignalLike } from '../base/abort.ts';
 import { FsError } from '../base/fs-error.ts';
 import type { WriteSource } from '../base/iov-iter.ts';
 import { checkRange } from '../base/ranges.ts';
@@ -5,12 +6,14 @@ import { isPromise, type MaybePromise, run, type Task } from '../base/task.ts';
 import type { Folio } from '../pagecache/folio.ts';
 import { PAGE_SIZE } from '../pagecache/page-memory.ts';
 import type { Inode } from '../vfs/inode.ts';
+import { markDirty, markUptodate } from './folio-state.ts';
+import type { WriteOps } from './hooks.ts';
 import { IOCB_ATOMIC, IOCB_DONTCACHE, IOCB_NOWAIT, type Iocb } from './iocb.ts';
-import { IOMAP_DONTCACHE, IOMAP_F_SIZE_CHANGED, IOMAP_NOWAIT, IOMAP_WRITE } from './iomap.ts';
+import { IOMAP_DONTCACHE, IOMAP_F_SIZE_CHANGED, IOMAP_INLINE, IOMAP_NOWAIT, IOMAP_WRITE, type Iomap } from './iomap.ts';
 import { isizeExtended, writeFailed } from './isize.ts';
-import { IomapIter } from './iter.ts';
+import { IomapIter, iterate } from './iter.ts';
 import { traceWrite } from './trace.ts';
-import { putFolio, type WriteIo, writeBegin, writeEnd, writeOpsOf } from './write-begin.ts';
+import { isWritable, putFolio, type WriteIo, writeBegin, writeEnd, writeOpsOf } from './write-begin.ts';
 
 /**
  * What a kind of write does beside copying: the plain one nothing, since writeback sends what it leaves dirty; write-through sends each
@@ -55,25 +58,81 @@ export function bufferedWrite(
   if ((iocb.flags & IOCB_NOWAIT) !== 0) flags |= IOMAP_NOWAIT;
   if ((iocb.flags & IOCB_DONTCACHE) !== 0) flags |= IOMAP_DONTCACHE;
   if (traceWrite.channel.hasSubscribers) traceWrite.channel.publish({ ino: inode.ino, pos: iocb.pos, length, flags });
-  return run(write(iocb, inode, source, io, strategy, flags));
+  const start = iocb.pos;
+  const iter = new IomapIter(inode, io.ops, start, length, flags, io.private);
+  const ended = (error?: unknown): number => {
+    if (error !== undefined && iter.pos === start) throw error;
+    iocb.pos = iter.pos;
+    return iter.pos - start;
+  };
+  const isPlain = strategy === PLAIN && flags === IOMAP_WRITE && source.isResident === true;
+  let walk: MaybePromise<void>;
+  try {
+    walk = iterate(iter, () => {
+      if (isPlain) {
+        while (tryWriteFolio(iter, source, io, iocb.signal));
+        if (iter.usableLength() <= 0) return undefined;
+      }
+      return run(writeMapping(iter, source, io, strategy, iocb));
+    });
+  } catch (error) {
+    return ended(error);
+  }
+  return isPromise(walk) ? (walk as Promise<void>).then(() => ended(), ended) : ended();
+}
+
+/**
+ * Copies into the folio at iter.pos if there is nothing to wait for, to fetch or to decide: the fast path of a plain write from memory.
+ *
+ * Shape:   false where the slow path has to look at it; nothing was written then.
+ */
+function tryWriteFolio(iter: IomapIter, source: WriteSource, io: WriteIo, signal: AbortSignalLike | undefined): boolean {
+  const { inode, pos, iomap } = iter;
+  const { mapping, blockSize } = inode;
+  const wops = writeOpsOf(io);
+  if (iomap.type === IOMAP_INLINE || iter.source !== iomap || pos > inode.size) return false;
+  if (wops.getFolio !== undefined || wops.putFolio !== undefined || signal?.aborted === true) return false;
+  const usable = iter.usableLength();
+  if (usable <= 0 || mapping.cache.isThrottling(mapping.bdi)) return false;
+  void mapping.cache.balanceDirty(mapping); // starts the flusher
+
+  const chunk = PAGE_SIZE * 2 ** mapping.orderMax;
+  const wanted = Math.min(chunk - (pos % chunk), usable);
+  const folio = mapping.tryGetFolio(pos, wanted, 0);
+  if (folio === undefined) return false;
+  const offset = pos - folio.pos;
+  const bytes = Math.min(wanted, folio.size - offset);
+  try {
+    if (!isValid(wops, inode, iomap) || !isWritable(folio, offset, bytes, blockSize)) return false;
+    source.copyTo(folio.slab, folio.base + offset, bytes);
+    markUptodate(folio, offset, bytes);
+    markDirty(folio, offset, bytes);
+    // Under the folio lock: who sees the new size sees the data.
+    if (pos + bytes > inode.size) {
+      inode.size = pos + bytes;
+      iomap.flags |= IOMAP_F_SIZE_CHANGED;
+    }
+  } finally {
+    folio.unlock();
+    folio.put();
+  }
+  iter.advance(bytes);
+  return true;
+}
+
+/** False too where the filesystem cannot say: the slow path asks again, and knows what to undo. */
+function isValid(wops: WriteOps, inode: Inode, iomap: Iomap): boolean {
+  try {
+    return wops.iomapValid?.(inode, iomap) !== false;
+  } catch {
+    return false;
+  }
 }
 
 /** Errors: EOPNOTSUPP for flags that a write through the cache of this file does not serve. */
 export function checkWriteFlags(iocb: Iocb, inode: Inode): void {
   if ((iocb.flags & IOCB_ATOMIC) !== 0) throw new FsError('EOPNOTSUPP', 'write', { detail: 'atomic writes are direct writes' });
   if ((iocb.flags & IOCB_DONTCACHE) !== 0 && !inode.allowsDontcache) throw new FsError('EOPNOTSUPP', 'write', { detail: 'DONTCACHE' });
-}
-
-function* write(iocb: Iocb, inode: Inode, source: WriteSource, io: WriteIo, strategy: WriteStrategy, flags: number): Task<number> {
-  const start = iocb.pos;
-  const iter = new IomapIter(inode, io.ops, start, source.count, flags, io.private);
-  try {
-    yield* iter.each(() => run(writeMapping(iter, source, io, strategy, iocb)));
-  } catch (error) {
-    if (iter.pos === start) throw error;
-  }
-  iocb.pos = iter.pos;
-  return iter.pos - start;
 }
 
 /** Copies into the folios of the current mapping. */

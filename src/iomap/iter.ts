@@ -98,7 +98,14 @@ export class IomapIter {
       } catch (thrown) {
         error = thrown ?? new FsError('EIO', 'iomap');
       }
-      if (!(yield* this.#finish(error))) return;
+      let endError: unknown;
+      try {
+        const ended = this.#end();
+        if (isPromise(ended)) yield ended;
+      } catch (thrown) {
+        endError = thrown ?? new FsError('EIO', 'iomap');
+      }
+      if (!this.#ended(error, endError)) return;
     }
   }
 
@@ -140,20 +147,17 @@ export class IomapIter {
     throw error;
   }
 
-  /** Ends the current mapping and decides: true to go on. */
-  *#finish(bodyError: unknown): Task<boolean> {
+  /** Tells the filesystem that the current mapping is done with. */
+  #end(): MaybePromise<void> {
     const { inode, iterStartPos, flags, iomap } = this;
     const processed = this.pos - iterStartPos;
-    let endError: unknown;
-    if (this.ops.iomapEnd !== undefined) {
-      const span = this.#usable(iterStartPos, this.length + processed);
-      try {
-        const ended = this.ops.iomapEnd(inode, iterStartPos, span, processed, flags, iomap);
-        if (isPromise(ended)) yield ended;
-      } catch (thrown) {
-        endError = thrown ?? new FsError('EIO', 'iomap');
-      }
-    }
+    return this.ops.iomapEnd?.(inode, iterStartPos, this.#usable(iterStartPos, this.length + processed), processed, flags, iomap);
+  }
+
+  /** Lets go of the current mapping and decides: true to go on. */
+  #ended(bodyError: unknown, endError: unknown): boolean {
+    const { inode, iterStartPos, flags } = this;
+    const processed = this.pos - iterStartPos;
     if (traceIterEnd.channel.hasSubscribers) {
       traceIterEnd.channel.publish({ ino: inode.ino, pos: iterStartPos, length: this.length + processed, written: processed, flags });
     }
@@ -169,8 +173,10 @@ export class IomapIter {
   }
 
   #release(): void {
-    for (const folio of this.fbatch) folio.put();
-    this.fbatch = [];
+    if (this.fbatch.length > 0) {
+      for (const folio of this.fbatch) folio.put();
+      this.fbatch = [];
+    }
     this.iomap.clear();
     this.srcmap.clear();
   }

@@ -101,6 +101,15 @@ function* nextOfBatch(iter: IomapIter): Task<Folio | undefined> {
   return folio;
 }
 
+/** Is every block valid, or wholly overwritten, that a write of these bytes of the folio touches? The folio has its record then. */
+export function isWritable(folio: Folio, offset: number, length: number, blockSize: number): boolean {
+  if (length === folio.size) return true; // no read, no record
+  ensureState(folio, blockSize);
+  if (folio.isUptodate) return true;
+  const end = offset + length;
+  return (offset % blockSize === 0 || isBlockUptodate(folio, offset)) && (end % blockSize === 0 || isBlockUptodate(folio, end));
+}
+
 /** Makes the blocks valid that [pos, end) of the folio touches only in part. */
 function fill(iter: IomapIter, wops: WriteOps, folio: Folio, pos: number, end: number): MaybePromise<void> {
   const { inode, source } = iter;

@@ -158,19 +158,20 @@ export class AddressSpace {
    * Errors:  EAGAIN under FGP_NOWAIT.
    */
   getFolio(pos: number, length: number, flags: number): MaybePromise<Folio> {
-    const folio = this.find(pos);
-    if (folio === undefined) {
-      const made = this.tryCreate(pos, length, flags);
-      if (made !== undefined) return made;
-    } else {
-      if ((flags & FGP_DONTCACHE) === 0) folio.setDropbehind(false);
-      if (!(folio.isWriteback && this.stableWrites) && folio.tryLock()) {
-        folio.get();
-        return folio;
-      }
-    }
+    const folio = this.tryGetFolio(pos, length, flags);
+    if (folio !== undefined) return folio;
     if ((flags & FGP_NOWAIT) !== 0) throw new FsError('EAGAIN', 'write');
     return run(this.#getFolioSlow(pos, length, flags));
+  }
+
+  /** As getFolio; undefined where that has to wait. */
+  tryGetFolio(pos: number, length: number, flags: number): Folio | undefined {
+    const folio = this.find(pos);
+    if (folio === undefined) return this.tryCreate(pos, length, flags);
+    if ((flags & FGP_DONTCACHE) === 0) folio.setDropbehind(false);
+    if ((folio.isWriteback && this.stableWrites) || !folio.tryLock()) return undefined;
+    folio.get();
+    return folio;
   }
 
   *#getFolioSlow(pos: number, length: number, flags: number): Task<Folio> {

@@ -174,20 +174,21 @@ export class PageCache {
   balanceDirty(mapping: AddressSpace): undefined | Promise<void> {
     const bdi = mapping.bdi;
     if (this.isOverBackground(bdi) && !bdi.isFlushing) bdi.wakeFlusher();
-    if (!this.#isOverLimit(bdi)) return undefined;
+    if (!this.isThrottling(bdi)) return undefined;
     this.throttledWriters++;
     return this.#throttle(bdi);
   }
 
   async #throttle(bdi: BackingDevice): Promise<void> {
-    while (this.#isOverLimit(bdi)) {
+    while (this.isThrottling(bdi)) {
       const progress = this.progress.wait();
       for (const device of this.devices) if (device.dirtyMappings.size > 0) device.wakeFlusher();
       await progress;
     }
   }
 
-  #isOverLimit(bdi: BackingDevice): boolean {
+  /** Do writers to this device have to wait? */
+  isThrottling(bdi: BackingDevice): boolean {
     return this.dirtyBytes + this.writebackBytes > this.#dirtyLimit || bdi.dirtyBytes + bdi.writebackBytes > bdi.dirtyLimit;
   }
 

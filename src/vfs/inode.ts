@@ -29,6 +29,8 @@ export class Inode implements MappingHost {
   readonly sb: SuperBlock;
   readonly ino: number;
   readonly blockSize: number;
+  /** The largest size this file may have: whole blocks. */
+  readonly sizeMax: number;
   readonly allowsDontcache: boolean;
   readonly mapping: AddressSpace;
   /** i_rwsem. */
@@ -48,15 +50,11 @@ export class Inode implements MappingHost {
     this.sb = sb;
     this.ino = options.ino ?? 0;
     this.blockSize = options.blockSize;
+    this.sizeMax = roundDown(sb.sizeMax, options.blockSize);
     this.allowsDontcache = options.allowsDontcache ?? true;
     this.size = options.size ?? 0;
     const blockOrder = Math.max(0, Math.log2(options.blockSize / PAGE_SIZE));
     this.mapping = new AddressSpace(sb.cache, sb.bdi, this, { ...options, orderMin: Math.max(blockOrder, options.orderMin ?? 0) });
-  }
-
-  /** The largest size this file may have: whole blocks. */
-  get sizeMax(): number {
-    return roundDown(this.sb.sizeMax, this.blockSize);
   }
 
   markDirty(): void {
