@@ -40,7 +40,7 @@ export class Bio {
   flags: number;
   readonly addr: number;
   length = 0;
-  readonly vec: Uint8Array[] = [];
+  readonly vec: Uint8Array[];
   /** 0, or a negative errno. Valid from end() on. */
   status = 0;
   onEnd: (bio: Bio) => void;
@@ -50,11 +50,14 @@ export class Bio {
   private: unknown = undefined;
   #ended = false;
 
-  constructor(op: BioOp, addr: number, flags: number, onEnd: (bio: Bio) => void) {
+  /** `vec`, of `length` bytes, is the bio's from here on; empty to start with if absent. */
+  constructor(op: BioOp, addr: number, flags: number, onEnd: (bio: Bio) => void, vec: Uint8Array[] = [], length = 0) {
     this.op = op;
     this.addr = addr;
     this.flags = flags;
     this.onEnd = onEnd;
+    this.vec = vec;
+    this.length = length;
   }
 
   /** Appends memory. */

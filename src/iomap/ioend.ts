@@ -1,9 +1,11 @@
 import { AssertionError } from '../base/assert.ts';
+import { ERRNO } from '../base/errno.ts';
 import { errnoOf, FsError } from '../base/fs-error.ts';
 import { roundDown } from '../base/ranges.ts';
 import { isPromise, type MaybePromise, run, type Task, wait } from '../base/task.ts';
 import { Bio, REQ_INTEGRITY, REQ_OP_WRITE, REQ_SYNC } from '../block/bio.ts';
 import type { BlockDevice } from '../block/block-device.ts';
+import { VecBuilder } from '../block/vec.ts';
 import type { Folio } from '../pagecache/folio.ts';
 import type { Inode } from '../vfs/inode.ts';
 import { checkMapping } from './check-mapping.ts';
@@ -46,6 +48,8 @@ interface Segment {
   readonly length: number;
 }
 
+const NO_IOENDS: readonly Ioend[] = [];
+
 /**
  * One written range of a file, contiguous on the device: built during a pass, sent as one bio, completed as a whole.
  *
@@ -68,29 +72,45 @@ export class Ioend {
   private: unknown = undefined;
   /** Protection information goes with the data. */
   readonly hasIntegrity: boolean;
-  readonly segments: Segment[] = [];
-  readonly vec: Uint8Array[] = [];
-  /** Bytes of memory: whole blocks. */
+  readonly segments: Segment[];
+  /** Whole blocks. */
+  readonly memory = new VecBuilder();
+  /** Bytes of memory. */
   length = 0;
-  folios = 0;
+  folios: number;
   /** A part of a split ioend: the whole ends with its last part. */
   parent: Ioend | undefined = undefined;
   /** Requests that have not ended: 1, or the parts. */
   remaining = 1;
   /** Merged into this one at completion. */
-  readonly merged: Ioend[] = [];
+  merged: readonly Ioend[] = NO_IOENDS;
 
-  constructor(inode: Inode, offset: number, addr: number, bdev: BlockDevice | undefined, flags: number, hasIntegrity: boolean) {
+  constructor(
+    inode: Inode,
+    offset: number,
+    addr: number,
+    bdev: BlockDevice | undefined,
+    flags: number,
+    hasIntegrity: boolean,
+    segments: Segment[],
+  ) {
     this.inode = inode;
     this.offset = offset;
     this.addr = addr;
     this.bdev = bdev;
     this.flags = flags;
     this.hasIntegrity = hasIntegrity;
+    this.segments = segments;
+    this.folios = segments.length;
   }
 
   get end(): number {
     return this.offset + this.size;
+  }
+
+  /** Its memory so far, in order. */
+  get vec(): Uint8Array[] {
+    return this.memory.take();
   }
 }
 
@@ -176,12 +196,14 @@ function addToIoend(ops: IoendOps, wpc: WritepageContext, folio: Folio, pos: num
       sent = submitIoend(ops, ioend, undefined);
       wpc.nrFolios = 0;
     }
-    ioend = new Ioend(inode, pos, addr, iomap.bdev, flags, (iomap.flags & IOMAP_F_INTEGRITY) !== 0);
+    ioend = new Ioend(inode, pos, addr, iomap.bdev, flags, (iomap.flags & IOMAP_F_INTEGRITY) !== 0, [{ folio, length: taken }]);
     wpc.wbCtx = ioend;
+  } else {
+    if (ioend.segments[ioend.segments.length - 1]?.folio !== folio) ioend.folios++;
+    ioend.segments.push({ folio, length: taken });
   }
-  if (ioend.segments[ioend.segments.length - 1]?.folio !== folio) ioend.folios++;
-  ioend.segments.push({ folio, length: taken });
-  ioend.vec.push(folio.bytes(pos - folio.pos, taken));
+  const from = folio.base + (pos - folio.pos);
+  ioend.memory.add(folio.slab, from, from + taken);
   ioend.length += taken;
   ioend.size += taken;
   // Byte exact at the end of the file: a crash must not show the padding of the last block as data.
@@ -203,10 +225,6 @@ function canAppend(ioend: Ioend, wpc: WritepageContext, flags: number, pos: numb
 
 /** Sends an ioend, or completes it as failed: its folios carry the writeback bit and have to lose it. */
 function submitIoend(ops: IoendOps, ioend: Ioend, error: unknown): MaybePromise<void> {
-  return run(submit(ops, ioend, error));
-}
-
-function* submit(ops: IoendOps, ioend: Ioend, error: unknown): Task<void> {
   if (error !== undefined) {
     completeIoend(ops, ioend, errnoOf(error));
     return;
@@ -218,13 +236,14 @@ function* submit(ops: IoendOps, ioend: Ioend, error: unknown): Task<void> {
     completeIoend(ops, ioend, errnoOf(thrown));
     return;
   }
-  if (max >= ioend.length) {
-    yield* send(ops, ioend);
-    return;
-  }
+  if (max >= ioend.length) return send(ops, ioend);
+  return run(sendParts(ops, ioend, max));
+}
+
+function* sendParts(ops: IoendOps, ioend: Ioend, max: number): Task<void> {
   const parts = split(ioend, max);
   ioend.remaining = parts.length;
-  for (const part of parts) yield* send(ops, part);
+  for (const part of parts) yield* wait(send(ops, part));
 }
 
 /** Largest request for this ioend: what the filesystem and the device allow. One folio's run may be longer than either. */
@@ -237,38 +256,50 @@ function requestMaxOf(ops: IoendOps, ioend: Ioend): number {
   return max;
 }
 
-function* send(ops: IoendOps, ioend: Ioend): Task<void> {
-  try {
-    if (ops.prepareIoend !== undefined) yield* wait(ops.prepareIoend(ioend));
-    if (ioend.addr === IOMAP_NULL_ADDR) {
-      throw new FsError('EIO', 'fsync', { detail: `inode ${ioend.inode.ino}: no address was chosen for byte ${ioend.offset}` });
+/** Sends an ioend, or a part of one. What the filesystem throws ends it as failed. */
+function send(ops: IoendOps, ioend: Ioend): MaybePromise<void> {
+  if (ops.prepareIoend !== undefined) {
+    const failed = (error: unknown): void => {
+      completeIoend(ops, ioend, errnoOf(error));
+      if (error instanceof AssertionError) throw error;
+    };
+    let prepared: MaybePromise<void>;
+    try {
+      prepared = ops.prepareIoend(ioend);
+    } catch (error) {
+      return failed(error);
     }
-  } catch (error) {
-    completeIoend(ops, ioend, errnoOf(error));
-    if (error instanceof AssertionError) throw error;
+    if (isPromise(prepared)) return (prepared as Promise<void>).then(() => issue(ops, ioend), failed);
+  }
+  issue(ops, ioend);
+}
+
+function issue(ops: IoendOps, ioend: Ioend): void {
+  if (ioend.addr === IOMAP_NULL_ADDR) {
+    completeIoend(ops, ioend, -ERRNO.EIO); // nobody chose one
     return;
   }
   const flags = REQ_SYNC | (ioend.hasIntegrity ? REQ_INTEGRITY : 0);
-  const bio = new Bio(REQ_OP_WRITE, ioend.addr, flags, (ended) => completeIoend(ops, ioend, ended.status));
+  const bio = new Bio(REQ_OP_WRITE, ioend.addr, flags, (ended) => completeIoend(ops, ioend, ended.status), ioend.vec, ioend.length);
   bio.filePos = ioend.offset;
-  for (const bytes of ioend.vec) bio.add(bytes);
   (ioend.bdev as BlockDevice).submit(bio);
 }
 
 /** Cuts an ioend into parts of at most `max` bytes. The folios stay with the whole. */
 function split(ioend: Ioend, max: number): Ioend[] {
   const parts: Ioend[] = [];
+  const { vec } = ioend;
   let left = ioend.size;
-  let piece = 0; // of ioend.vec
+  let piece = 0; // of vec
   let at = 0; // byte in that piece
   for (let start = 0; start < ioend.length; ) {
     const addr = ioend.addr === IOMAP_NULL_ADDR ? IOMAP_NULL_ADDR : ioend.addr + start;
-    const part = new Ioend(ioend.inode, ioend.offset + start, addr, ioend.bdev, ioend.flags, ioend.hasIntegrity);
+    const part = new Ioend(ioend.inode, ioend.offset + start, addr, ioend.bdev, ioend.flags, ioend.hasIntegrity, []);
     part.parent = ioend;
-    while (part.length < max && piece < ioend.vec.length) {
-      const bytes = ioend.vec[piece] as Uint8Array;
+    while (part.length < max && piece < vec.length) {
+      const bytes = vec[piece] as Uint8Array;
       const taken = Math.min(max - part.length, bytes.length - at);
-      part.vec.push(bytes.subarray(at, at + taken));
+      part.memory.add(bytes, at, at + taken);
       part.length += taken;
       at += taken;
       if (at === bytes.length) {
@@ -318,11 +349,13 @@ function* completeBatch(ops: IoendOps, batch: Ioend[]): Task<void> {
     const first = batch[i++] as Ioend;
     let size = first.size;
     let length = first.length;
+    const merged: Ioend[] = [];
     for (let next = batch[i]; next !== undefined && canMerge(first, size, length, next); next = batch[++i]) {
-      first.merged.push(next);
+      merged.push(next);
       size += next.size;
       length += next.length;
     }
+    first.merged = merged;
     first.size = size;
     first.length = length;
     if (ops.endIoend !== undefined) {

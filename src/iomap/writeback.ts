@@ -1,6 +1,6 @@
 import { errnoOf, FsError } from '../base/fs-error.ts';
 import { roundUp } from '../base/ranges.ts';
-import { isPromise, type MaybePromise, run, type Task, wait } from '../base/task.ts';
+import { isPromise, type MaybePromise, run, type Task, then, wait } from '../base/task.ts';
 import { type AddressSpace, TAG_DIRTY, TAG_TOWRITE } from '../pagecache/address-space.ts';
 import { WB_SYNC_ALL, type WritebackControl } from '../pagecache/backing-device.ts';
 import type { Folio } from '../pagecache/folio.ts';
@@ -59,7 +59,9 @@ function* pass(mapping: AddressSpace, wbc: WritebackControl, io: WritebackIo): T
         yield* wait(folio.lock());
       }
       try {
-        if (yield* tryWriteFolio(mapping, wpc, folio, note)) wbc.nrToWrite -= folio.pages;
+        if (folio.isWriteback && isIntegrity) yield* waitWriteback(mapping, wpc, folio, note);
+        const written = tryWriteFolio(mapping, wpc, folio);
+        if (isPromise(written) ? yield written : written) wbc.nrToWrite -= folio.pages;
       } catch (error) {
         note(error);
         wbc.nrToWrite -= folio.pages;
@@ -100,20 +102,22 @@ function tagForWriteback(mapping: AddressSpace, start: number, end: number): voi
   }
 }
 
-/** Writes a locked folio if it is still to be written. False if there was nothing to do. */
-function* tryWriteFolio(mapping: AddressSpace, wpc: WritepageContext, folio: Folio, note: (error: unknown) => void): Task<boolean> {
-  for (;;) {
-    if (folio.mapping !== mapping) return false;
-    if (!folio.isDirty && !folio.isMapDirty) return false;
-    if (!folio.isWriteback) break;
-    if (!wpc.isIntegrity) return false;
+/** Waits until a locked folio that is still to be written is not in flight. */
+function* waitWriteback(mapping: AddressSpace, wpc: WritepageContext, folio: Folio, note: (error: unknown) => void): Task<void> {
+  while (folio.isWriteback && isToWrite(mapping, folio)) {
     yield* flushBatch(wpc, note); // its own earlier write may be what it waits for
     yield* wait(folio.waitWriteback());
   }
-  if (!mapping.clearDirtyForIo(folio)) return false;
-  const done = writebackFolio(wpc, folio);
-  if (isPromise(done)) yield done;
-  return true;
+}
+
+function isToWrite(mapping: AddressSpace, folio: Folio): boolean {
+  return folio.mapping === mapping && (folio.isDirty || folio.isMapDirty);
+}
+
+/** Writes a locked folio if it is still to be written, and not in flight. False if there was nothing to do. */
+function tryWriteFolio(mapping: AddressSpace, wpc: WritepageContext, folio: Folio): MaybePromise<boolean> {
+  if (!isToWrite(mapping, folio) || folio.isWriteback || !mapping.clearDirtyForIo(folio)) return false;
+  return then(writebackFolio(wpc, folio), () => true);
 }
 
 /**
