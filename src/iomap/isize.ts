@@ -1,4 +1,3 @@
-import { roundUp } from '../base/ranges.ts';
 import { type MaybePromise, run, type Task, wait } from '../base/task.ts';
 import type { Folio } from '../pagecache/folio.ts';
 import type { Inode } from '../vfs/inode.ts';
@@ -12,9 +11,8 @@ import { dirtyWholeFolio, ensureState, markDirty } from './folio-state.ts';
  */
 export function isizeExtended(inode: Inode, from: number, to: number): MaybePromise<void> {
   if (from >= to) return;
-  const folio = inode.mapping.find(from);
-  // Blocks past the old end that the folio also holds: without any, nothing of it is new to the file but the rest of the old last block.
-  if (folio === undefined || roundUp(from, inode.blockSize) >= Math.min(folio.end, to)) return;
+  // Also where only the rest of the old last block is new: if that block is a hole, no zero_range looks at it.
+  if (inode.mapping.find(from) === undefined) return;
   return run(extended(inode, from, to));
 }
 
