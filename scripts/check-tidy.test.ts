@@ -18,7 +18,7 @@ const bad: [file: string, line: string][] = [
 ];
 
 const good: [file: string, line: string][] = [
-  ['docs/a.md', 'the folder `at/home/` and `./work/`'],
+  ['docs/a.md', ['the folder `at/home/` and `.', 'work/`'].join('/')],
   ['src/base/a.ts', `// TO${'DO'} (#12): later`],
   ['src/base/a.ts', 'this.registry.nodes.get(id)'],
   ['src/base/a.test.ts', `// the kernel of 6.1 has no such call\ntest.${'skip'}('x', () => {});`],
