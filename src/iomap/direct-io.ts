@@ -545,8 +545,9 @@ class Dio {
       if (this.#error !== undefined && this.#error !== this.#mistake) {
         inode.reportError(isWrite ? 'direct-write' : 'direct-read', pos, this.length, errnoOf(this.#error));
       }
-      if (isWrite && errno === 0 && size > 0) {
-        // Readahead or a fault may have cached what was there before.
+      if (isWrite && size > 0) {
+        // Readahead or a fault may have cached what was there before. After an error too: what of the range is new nobody can say, but
+        // the cache and the device must say the same.
         try {
           yield* wait(mapping.invalidateRange(pos, pos + size));
         } catch (error) {
