@@ -3,7 +3,7 @@ import { assert } from '../../src/base/assert.ts';
 import { IovIter } from '../../src/base/iov-iter.ts';
 import { isPromise, type MaybePromise } from '../../src/base/task.ts';
 import { type Bio, REQ_OP_READ, REQ_OP_WRITE } from '../../src/block/bio.ts';
-import type { BlockDevice } from '../../src/block/block-device.ts';
+import { FilterDevice } from '../../src/block/filter-device.ts';
 import { MemoryDevice } from '../../src/block/memory-device.ts';
 import { blockFileIo } from '../../src/iomap/block-file-io.ts';
 import { bufferedFileWrite } from '../../src/iomap/buffered-file.ts';
@@ -30,8 +30,8 @@ export interface Request {
 }
 
 /** Notes every read and write that reaches a device; holds or fails those that a test picks. */
-export class WatchedDevice implements BlockDevice {
-  readonly inner: MemoryDevice;
+export class WatchedDevice extends FilterDevice {
+  declare readonly inner: MemoryDevice;
   readonly requests: Request[] = [];
   /** Which requests wait for release(). Their data moves then, from and to the submitter's memory. */
   holds: (bio: Bio) => boolean = () => false;
@@ -39,37 +39,7 @@ export class WatchedDevice implements BlockDevice {
   fails: (bio: Bio) => number = () => 0;
   readonly held: Bio[] = [];
   constructor(inner: MemoryDevice) {
-    this.inner = inner;
-  }
-  get name() {
-    return this.inner.name;
-  }
-  get size() {
-    return this.inner.size;
-  }
-  get logicalBlockSize() {
-    return this.inner.logicalBlockSize;
-  }
-  get dmaAlignment() {
-    return 1;
-  }
-  get bioSizeMax() {
-    return this.inner.bioSizeMax;
-  }
-  get hasVolatileCache() {
-    return false;
-  }
-  get hasFua() {
-    return false;
-  }
-  get stableWrites() {
-    return this.inner.stableWrites;
-  }
-  get atomicWriteMin() {
-    return 0;
-  }
-  get atomicWriteMax() {
-    return 0;
+    super(inner, 'watched');
   }
   submit(bio: Bio): void {
     if (bio.op === REQ_OP_READ || bio.op === REQ_OP_WRITE) {
