@@ -12,7 +12,7 @@ import { PAGE_SIZE } from '../pagecache/page-memory.ts';
 import { bufferedFileWrite, type FileWriteOptions } from './buffered-file.ts';
 import { bufferedRead } from './buffered-read.ts';
 import { IOCB_APPEND, IOCB_DONTCACHE, IOCB_DSYNC, IOCB_NOAPPEND, IOCB_NOWAIT, IOCB_SYNC } from './iocb.ts';
-import { IOMAP_DELALLOC, IOMAP_HOLE, IOMAP_MAPPED, IOMAP_UNWRITTEN, IOMAP_WRITE, type IomapType } from './iomap.ts';
+import { IOMAP_DELALLOC, IOMAP_HOLE, IOMAP_MAPPED, IOMAP_UNWRITTEN, IOMAP_WRITE, IOMAP_ZERO, type IomapType } from './iomap.ts';
 
 const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
 
@@ -330,5 +330,21 @@ test('a write far past the end that fails takes the zeros before it along: nothi
   await assert.rejects(file.fileWrite(40_000, new Uint8Array(10)), { code: 'ENOSPC' });
   assert.equal(file.inode.size, 5000);
   assert.equal(file.inode.mapping.next(8192, Number.MAX_SAFE_INTEGER), undefined);
+  assert.deepEqual(await file.read(4990, 100), new Uint8Array(10).fill(0xdb));
+});
+
+test('a write far past the end whose zeroing fails half way takes the zeros along', async () => {
+  const file: LinearFile = new LinearFile({
+    size: 5000,
+    fill: 0xdb,
+    orderMax: 0,
+    map: (pos, _length, flags, map) => {
+      if ((flags & IOMAP_ZERO) !== 0 && pos >= 20_480) throw new FsError('EIO', 'write');
+      Object.assign(map, { type: IOMAP_MAPPED, offset: 0, length: 20_480, addr: 0, bdev: file.device });
+    },
+  });
+  await assert.rejects(file.fileWrite(40_000, new Uint8Array(10)), { code: 'EIO' });
+  assert.equal(file.inode.size, 5000);
+  assert.equal(file.inode.mapping.hasFolios(8192, Number.MAX_SAFE_INTEGER), false);
   assert.deepEqual(await file.read(4990, 100), new Uint8Array(10).fill(0xdb));
 });

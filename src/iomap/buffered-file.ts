@@ -91,18 +91,9 @@ function* fileWrite(iocb: Iocb, inode: Inode, source: WriteSource, io: WriteIo, 
         }
         yield prepared;
       }
-      if (start > inode.size) {
-        yield* wait(inode.dioWait());
-        const { invalidateLock } = inode.mapping;
-        yield* wait(invalidateLock.lock());
-        try {
-          yield* wait(zeroRange(inode, inode.size, start - inode.size, io));
-        } finally {
-          invalidateLock.unlock();
-        }
-      }
       const limited = source.count > inode.sizeMax - start ? new LimitedSource(source, inode.sizeMax - start) : source;
       try {
+        if (start > inode.size) yield* zeroGap(inode, start, io);
         written = yield* wait(bufferedWrite(iocb, inode, limited, io, options.strategy));
       } finally {
         yield* wait(dropPastEnd(inode, start));
@@ -117,6 +108,18 @@ function* fileWrite(iocb: Iocb, inode: Inode, source: WriteSource, io: WriteIo, 
     yield* wait(options.sync(start, start + written, (iocb.flags & IOCB_SYNC) === 0));
   }
   return written;
+}
+
+/** Zeroes from i_size to the start of a write past it. */
+function* zeroGap(inode: Inode, start: number, io: WriteIo): Task<void> {
+  yield* wait(inode.dioWait());
+  const { invalidateLock } = inode.mapping;
+  yield* wait(invalidateLock.lock());
+  try {
+    yield* wait(zeroRange(inode, inode.size, start - inode.size, io));
+  } finally {
+    invalidateLock.unlock();
+  }
 }
 
 /** The first `count` bytes of another source. */

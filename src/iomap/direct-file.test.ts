@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { DirectFs, STALE } from '../../test/support/direct-fs.ts';
+import { LinearFile } from '../../test/support/linear-file.ts';
 import { assertSameBytes } from '../../test/support/model.ts';
 import { SimScheduler } from '../../test/support/scheduler.ts';
 import { forEachSeed } from '../../test/support/seeds.ts';
@@ -15,6 +16,8 @@ import { SimulatedDevice } from '../block/simulated-device.ts';
 import { type DirectFileIo, directRead, directWrite } from './direct-file.ts';
 import { IOMAP_DIO_BOUNCE, IOMAP_DIO_PARTIAL } from './direct-io.ts';
 import { IOCB_APPEND, IOCB_ATOMIC, IOCB_DSYNC, IOCB_NOAPPEND, IOCB_NOWAIT } from './iocb.ts';
+import { IOMAP_MAPPED } from './iomap.ts';
+import { zeroRange } from './zero-range.ts';
 
 const BLOCK = 4096;
 
@@ -207,6 +210,47 @@ test('invariant 30: what a mapped view stored past the end does not appear when 
   fs.inode.size = 100;
   await fs.bufferedWrite(0, filled(100, 0x22));
   assert.equal(await codeOf(() => fs.writeFile(BLOCK, filled(BLOCK, 0), IOCB_NOWAIT)), 'EAGAIN');
+});
+
+test('a write far past the end whose zeroing fails half way leaves no zeros in the cache', async () => {
+  const file: LinearFile = new LinearFile({
+    size: 5000,
+    fill: 0xdb,
+    orderMax: 0,
+    map: (pos, _length, _flags, map) => {
+      if (pos >= 20_480) throw new FsError('EIO', 'write');
+      Object.assign(map, { type: IOMAP_MAPPED, offset: 0, length: 20_480, addr: 0, bdev: file.device });
+    },
+  });
+  const { inode, io } = file;
+  const zeroGap = async (start: number, end: number): Promise<void> => {
+    await zeroRange(inode, start, end - start, io);
+  };
+  assert.equal(
+    await codeOf(() => directWrite({ pos: 40_960, flags: 0 }, inode, new IovIter(filled(BLOCK, 1)), { ops: io.ops, zeroGap })),
+    'EIO',
+  );
+  assert.equal(inode.size, 5000);
+  assert.equal(inode.mapping.hasFolios(8192, Number.MAX_SAFE_INTEGER), false);
+  assert.deepEqual(await file.read(4990, 100), filled(10, 0xdb));
+  assert.equal(inode.lock.isLocked || inode.mapping.invalidateLock.isLocked, false);
+});
+
+test('a write past the end that fails under NOWAIT waits for nobody who has the end of the file locked', async () => {
+  const file: LinearFile = new LinearFile({
+    size: 5000,
+    map: (pos, _length, _flags, map) => {
+      if (pos >= 8192) throw new FsError('EAGAIN', 'write');
+      Object.assign(map, { type: IOMAP_MAPPED, offset: 0, length: 8192, addr: 0, bdev: file.device });
+    },
+  });
+  await file.read(0, 5000);
+  const folio = file.folioAt(4999);
+  assert.equal(folio.tryLock(), true);
+  const iocb = { pos: 8192, flags: IOCB_NOWAIT };
+  assert.throws(() => directWrite(iocb, file.inode, new IovIter(filled(BLOCK, 1)), { ops: file.ops }), { code: 'EAGAIN' });
+  assert.equal(file.inode.lock.isLocked, false);
+  folio.unlock();
 });
 
 /** A file of shared blocks in the middle: sub-block direct writes to them have to go through the cache. */

@@ -156,7 +156,7 @@ function* writeLocked(iocb: Iocb, inode: Inode, iov: IovIter, io: DirectFileIo):
       return yield* wait(directIo(iocb, inode, iov, true, ops, dops, flags, io));
     } finally {
       iov.reexpand(iov.count + cut);
-      yield* wait(dropPastEnd(inode, pos));
+      if (!nowait) yield* wait(dropPastEnd(inode, pos)); // under NOWAIT nothing was zeroed
     }
   } finally {
     inode.lock.unlock();
@@ -176,6 +176,9 @@ function* prepareGap(inode: Inode, pos: number, nowait: boolean, io: DirectFileI
   yield* wait(mapping.invalidateLock.lock()); // as in every zeroing: the filesystem may count on it
   try {
     yield* wait(io.zeroGap === undefined ? mapping.writeAndWait(size, pos) : io.zeroGap(size, pos));
+  } catch (error) {
+    yield* wait(dropPastEnd(inode, pos));
+    throw error;
   } finally {
     mapping.invalidateLock.unlock();
   }

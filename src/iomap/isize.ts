@@ -55,8 +55,9 @@ export function writeFailed(inode: Inode, pos: number, end: number, nowait: bool
 }
 
 /**
- * After a write at `pos` that did not raise i_size that far: drops the zeros that were put into the cache before it, between i_size and
- * `pos`. They are not part of the file, and would stay dirty where writeback never goes.
+ * Ends what was to raise i_size to `pos` or further, and first put zeros into the cache between i_size and `pos`: where it failed before
+ * i_size was there, drops what is cached past i_size. It is not part of the file, and would stay dirty where writeback never goes. The
+ * caller holds the inode lock.
  */
 export function dropPastEnd(inode: Inode, pos: number): MaybePromise<void> {
   if (inode.size < pos) return inode.mapping.truncateRange(inode.size, Number.POSITIVE_INFINITY);

@@ -5,10 +5,11 @@ import { StepLog } from '../../test/support/step-log.ts';
 import { TestFile } from '../../test/support/test-file.ts';
 import { GARBAGE, TestFs } from '../../test/support/test-fs.ts';
 import { testFsOps } from '../../test/support/test-fs-ops.ts';
+import { FsError } from '../base/fs-error.ts';
 import { Prng } from '../base/prng.ts';
 import { FaultyDevice } from '../block/faulty-device.ts';
 import { MemoryDevice } from '../block/memory-device.ts';
-import { dedupe, type RemapRange, reflink } from './remap.ts';
+import { dedupe, type RemapOps, type RemapRange, reflink } from './remap.ts';
 
 const BLOCK = 4096;
 
@@ -100,6 +101,31 @@ test('between the old end of the destination and the clone there are zeros', asy
   await b.prealloc(0, 20 * BLOCK);
   await reflink(range(a, 0, b, 10 * BLOCK, BLOCK), ops);
   assertSameBytes(await b.read(3 * BLOCK + 10, 7 * BLOCK - 10), new Uint8Array(7 * BLOCK - 10), 'gap');
+});
+
+test('a clone past the end that fails takes the zeros before it along, whichever step fails', async () => {
+  const steps: ((made: Awaited<ReturnType<typeof world>>) => Partial<RemapOps>)[] = [
+    ({ bdev }) => {
+      bdev.inject({ ops: ['write'], errno: 'EIO', times: 1 }); // the source is dirty
+      return {};
+    },
+    () => ({ remapExtents: () => Promise.reject(new FsError('EIO', 'copy_file_range')) }),
+    () => ({ setSize: () => Promise.reject(new FsError('EIO', 'copy_file_range')) }),
+  ];
+  for (const step of steps) {
+    const made = await world();
+    const { fs, ops, a, b } = made;
+    await a.fsync();
+    await b.fsync();
+    fs.shareBlocks(a.inode, 0, b.inode, 6 * BLOCK, BLOCK); // a filesystem may have blocks past the end: they are zeroed before it moves
+    await a.write(0, new Uint8Array(10).fill(0x11));
+    await assert.rejects(async () => reflink(range(a, 0, b, 10 * BLOCK, BLOCK), { ...ops, ...step(made) }), { code: 'EIO' });
+    assert.equal(b.size, 4 * BLOCK);
+    assert.equal(b.inode.mapping.hasFolios(b.size, Number.MAX_SAFE_INTEGER), false);
+    assertSameBytes(await b.readAll(), new Uint8Array(4 * BLOCK).fill(0x60), 'the destination is as before');
+    await reflink(range(a, BLOCK, b, 10 * BLOCK, BLOCK), ops);
+    assertSameBytes(await b.read(4 * BLOCK, 6 * BLOCK), new Uint8Array(6 * BLOCK), 'the gap of the next one');
+  }
 });
 
 test('what is refused, and what is shortened', async () => {

@@ -3,6 +3,7 @@ import { checkPosition, checkRange, roundDown, roundUp } from '../base/ranges.ts
 import { type MaybePromise, type Task, wait } from '../base/task.ts';
 import type { Folio } from '../pagecache/folio.ts';
 import type { Inode } from '../vfs/inode.ts';
+import { dropPastEnd } from './isize.ts';
 import { withLayoutLocked } from './layout-lock.ts';
 import { raiseSize, type TruncateOps } from './truncate.ts';
 import { zeroRange } from './zero-range.ts';
@@ -42,10 +43,14 @@ export function reflink(range: RemapRange, ops: RemapOps): MaybePromise<number> 
     const { dst, dstPos } = range;
     const count = checkedLength(range, false);
     if (count === 0) return 0;
-    // What the destination shows between its old end and the range is zeros, whatever its blocks there hold.
-    const didZero = dstPos > dst.size && (yield* wait(zeroRange(dst, dst.size, dstPos - dst.size, ops.io)));
-    yield* flush(range, count);
-    yield* remap(range, count, didZero, ops);
+    try {
+      // What the destination shows between its old end and the range is zeros, whatever its blocks there hold.
+      const didZero = dstPos > dst.size && (yield* wait(zeroRange(dst, dst.size, dstPos - dst.size, ops.io)));
+      yield* flush(range, count);
+      yield* remap(range, count, didZero, ops);
+    } finally {
+      yield* wait(dropPastEnd(dst, dstPos + count));
+    }
     return count;
   });
 }

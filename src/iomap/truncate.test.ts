@@ -10,6 +10,7 @@ import { testFsOps } from '../../test/support/test-fs-ops.ts';
 import { FsError } from '../base/fs-error.ts';
 import { run } from '../base/task.ts';
 import { MemoryDevice } from '../block/memory-device.ts';
+import { IOMAP_MAPPED } from './iomap.ts';
 import { setSize } from './truncate.ts';
 import { truncatePage, zeroRange } from './zero-range.ts';
 
@@ -113,6 +114,23 @@ test('growing that fails leaves the file as it was', async () => {
   assert.deepEqual(await file.readAll(), new Uint8Array(1500).fill(1));
   await setSize(inode, 9000, ops);
   assert.deepEqual((await file.readAll()).subarray(1500), new Uint8Array(7500));
+});
+
+test('growing whose zeroing fails half way leaves nothing in the cache past the end', async () => {
+  const file: LinearFile = new LinearFile({
+    size: 5000,
+    fill: 7,
+    orderMax: 0,
+    map: (pos, _length, _flags, map) => {
+      if (pos >= 20_480) throw new FsError('EIO', 'ftruncate');
+      Object.assign(map, { type: IOMAP_MAPPED, offset: 0, length: 20_480, addr: 0, bdev: file.device });
+    },
+  });
+  const ops = { io: file.io, setSize: () => assert.fail('the durable size moved') };
+  await assert.rejects(async () => setSize(file.inode, 40_000, ops), { code: 'EIO' });
+  assert.equal(file.inode.size, 5000);
+  assert.equal(file.inode.mapping.hasFolios(8192, Number.MAX_SAFE_INTEGER), false);
+  assertSameBytes(await file.read(0, 9000), new Uint8Array(5000).fill(7), 'content');
 });
 
 test('direct I/O in flight is waited for before anything changes', async () => {

@@ -1,7 +1,7 @@
 import { checkRange } from '../base/ranges.ts';
 import { type MaybePromise, type Task, wait } from '../base/task.ts';
 import type { Inode } from '../vfs/inode.ts';
-import { isizeExtended } from './isize.ts';
+import { dropPastEnd, isizeExtended } from './isize.ts';
 import { withLayoutLocked } from './layout-lock.ts';
 import type { WriteIo } from './write-begin.ts';
 import { truncatePage, zeroRange } from './zero-range.ts';
@@ -41,11 +41,18 @@ export function resize(inode: Inode, size: number, ops: TruncateOps): Task<void>
 }
 
 function* grow(inode: Inode, size: number, ops: TruncateOps): Task<void> {
-  const didZero = yield* wait(zeroRange(inode, inode.size, size - inode.size, ops.io));
-  yield* raiseSize(inode, size, didZero, ops);
+  try {
+    const didZero = yield* wait(zeroRange(inode, inode.size, size - inode.size, ops.io));
+    yield* raiseSize(inode, size, didZero, ops);
+  } finally {
+    yield* wait(dropPastEnd(inode, size));
+  }
 }
 
-/** Raises i_size and the durable size, now that [i_size, size) reads as it is to read. `wasZeroed`: some of it in the cache only. */
+/**
+ * Raises i_size and the durable size, now that [i_size, size) reads as it is to read. `wasZeroed`: some of it in the cache only. When it
+ * fails i_size is as before, and the caller drops what is cached past it.
+ */
 export function* raiseSize(inode: Inode, size: number, wasZeroed: boolean, ops: TruncateOps): Task<void> {
   const oldSize = inode.size;
   inode.size = size;
@@ -55,7 +62,6 @@ export function* raiseSize(inode: Inode, size: number, wasZeroed: boolean, ops: 
     yield* wait(ops.setSize(inode, size));
   } catch (error) {
     inode.size = oldSize;
-    yield* wait(inode.mapping.truncateRange(oldSize, Number.POSITIVE_INFINITY));
     throw error;
   }
 }
