@@ -207,6 +207,14 @@ export class DaxEntries {
     this.#unlocked.wakeAll();
   }
 
+  /** Takes what a locked entry maps out of all views until its fault is answered. Dirty memory stays, since it is still to be flushed. */
+  unmap(entry: DaxEntry): void {
+    assert(entry.isLocked, 'a DAX entry was unmapped without its lock');
+    if (entry.isDirty) return;
+    entry.kind = 'empty';
+    entry.daxDev = undefined;
+  }
+
   /** Lets a locked entry map the zero page. */
   installZero(entry: DaxEntry): void {
     assert(entry.isLocked && !entry.isStale && !entry.isDirty, 'zero page in place of data');
@@ -254,8 +262,7 @@ export class DaxEntries {
       this.#clean(entry);
       if (entry.isLocked) {
         entry.isStale = true;
-        entry.kind = 'empty';
-        entry.daxDev = undefined;
+        this.unmap(entry);
       } else {
         this.#erase(entry);
       }

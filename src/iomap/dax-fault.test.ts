@@ -3,7 +3,7 @@ import { test } from 'node:test';
 import { DaxFs } from '../../test/support/dax-fs.ts';
 import { assertSameBytes } from '../../test/support/model.ts';
 import { Prng } from '../base/prng.ts';
-import { deferred } from '../base/task.ts';
+import { deferred, then } from '../base/task.ts';
 import { DAX_PMD_SIZE, DaxEntries, type DaxOrder } from './dax-entries.ts';
 import { type DaxFault, daxFault, daxFinishSyncFault } from './dax-fault.ts';
 import { DaxView } from './dax-view.ts';
@@ -200,8 +200,8 @@ test('bug 48: a fault whose commit fails maps nothing', async () => {
   await view.load(0, new Uint8Array(1));
   fs.failEnd = () => Object.assign(new Error('log is full'), { code: 'ENOSPC' });
   assert.throws(() => view.store(0, Uint8Array.of(1)), { code: 'ENOSPC' });
-  const entry = DaxEntries.of(b.inode).find(0);
-  assert.deepEqual([entry?.addr, entry?.isWritable, entry?.isDirty, entry?.isLocked], [0, false, false, false]);
+  const entries = DaxEntries.of(b.inode);
+  assert.deepEqual([entries.find(0), entries.count, entries.dirtyCount], [undefined, 0, 0]);
   fs.failEnd = undefined;
   await view.store(0, Uint8Array.of(1));
   assert.equal(fs.content(a)[0], 3);
@@ -293,6 +293,45 @@ test('a store between the stores of a write and its commit is not lost with the 
   expected[50] = 9;
   expected[100] = 4;
   assertSameBytes(fs.content(file), expected, 'the file');
+});
+
+test('a load sees a write that is over, also while a store that got the blocks for it has not mapped them', async () => {
+  for (const isHole of [true, false]) {
+    const fs = new DaxFs();
+    const file = fs.create(PAGE);
+    if (!isHole) {
+      fs.place(file, 0, 0, 1, new Uint8Array(PAGE).fill(3));
+      await fs.reflink(file, fs.create(PAGE), 0, 1);
+    }
+    const view = fs.view(file, 0, PAGE);
+    const into = new Uint8Array(PAGE);
+    await view.load(0, into); // maps the zero page, or the shared block
+    // New blocks are in the file as soon as begin has them, shared ones are replaced by end: either answers the fault late.
+    const gate = deferred();
+    const { iomapBegin: begin, iomapEnd: end } = fs.ops as Required<typeof fs.ops>;
+    const isLate = (flags: number): boolean => flags === (IOMAP_DAX | IOMAP_FAULT | IOMAP_WRITE);
+    fs.ops.iomapBegin = (...args) => {
+      const [inode, pos, length, flags, map] = args;
+      const begun = begin(...args);
+      if (!isHole || !isLate(flags)) return begun;
+      return then(end(inode, pos, length, 0, flags, map), () => gate.promise);
+    };
+    fs.ops.iomapEnd = (...args) => {
+      if (!isLate(args[4])) return end(...args);
+      return isHole ? undefined : then(end(...args), () => gate.promise);
+    };
+    const storing = view.store(100, Uint8Array.of(4));
+    assert.ok(storing instanceof Promise);
+    await fs.write(file, 0, new Uint8Array(10).fill(8));
+    const loading = view.load(0, into);
+    gate.resolve();
+    await loading;
+    assert.equal(into[0], 8, isHole ? 'over the zero page' : 'over a shared block');
+    await storing;
+    const expected = new Uint8Array(PAGE).fill(isHole ? 0 : 3).fill(8, 0, 10);
+    expected[100] = 4;
+    assertSameBytes(fs.content(file), expected, 'the file');
+  }
 });
 
 test('two stores to one page: the second fault waits for the first and does not ask', async () => {

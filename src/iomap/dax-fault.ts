@@ -85,6 +85,9 @@ function* faultShared(inode: Inode, fault: DaxFault, start: number, size: number
   try {
     while (!allows(entry, isWrite)) {
       entry.isStale = false;
+      // The file may have other blocks as soon as begin() or end() gave them to it, and a write() that is over may have stored there:
+      // until these are mapped, loads do not go to the old ones or to the zero page, but wait for this fault.
+      if (isWrite) entries.unmap(entry);
       const found = yield* findMemory(inode, start, size, isWrite, order, ops);
       if (found === undefined) return FALLBACK;
       // Blocks may have moved since begin() answered; end() has committed what this fault did, so it is asked again and finds it.

@@ -403,6 +403,8 @@ export class DaxFs {
     } finally {
       file.lock.unlock();
     }
+    // Others go on with the new extents before the caller knows that they are committed.
+    if ((flags & IOMAP_NOWAIT) === 0) yield* this.#pause();
   }
 
   /** The new blocks are the file's up to the block that holds the byte before `end`; the others are free again. */
