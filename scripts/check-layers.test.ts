@@ -135,6 +135,21 @@ test('platform: node: and packages outside of the platform files, and an engine 
   ]);
 });
 
+test('platform: the node:fs-shaped face may name types of Node, and one file of it imports a package that runs anywhere', () => {
+  const tree = {
+    'src/volume/volume.ts': `import type { Stats } from 'node:fs';\nexport type S = Stats;\n`,
+    'src/volume/file.ts': `import { open } from 'node:fs';\nexport const o = open;\n`,
+    'src/volume/glob.ts': `import { Minimatch } from 'minimatch';\nexport const M = Minimatch;\n`,
+    'src/volume/other.ts': `import { Minimatch } from 'minimatch';\nexport const M = Minimatch;\n`,
+    'src/vfs/vfs.ts': `import type { Stats } from 'node:fs';\nexport type S = Stats;\n`,
+  };
+  assert.deepEqual(findings('platform', tree), [
+    'src/volume/file.ts:1: imports node:fs',
+    'src/volume/other.ts:1: imports minimatch',
+    'src/vfs/vfs.ts:1: imports node:fs',
+  ]);
+});
+
 test('buffered: a module of buffered I/O does not reach bio or a device, over any path', () => {
   const tree = {
     'src/iomap/iomap.ts': `import type { Device } from '../block/block-device.ts';\nexport type Iomap = Device;\n`,
