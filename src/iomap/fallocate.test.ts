@@ -12,7 +12,6 @@ import { FaultyDevice } from '../block/faulty-device.ts';
 import { MemoryDevice } from '../block/memory-device.ts';
 import { SimulatedDevice } from '../block/simulated-device.ts';
 import {
-  collapseRange,
   FALLOC_FL_COLLAPSE_RANGE,
   FALLOC_FL_INSERT_RANGE,
   FALLOC_FL_KEEP_SIZE,
@@ -21,13 +20,8 @@ import {
   FALLOC_FL_UNSHARE_RANGE,
   FALLOC_FL_WRITE_ZEROES,
   FALLOC_FL_ZERO_RANGE,
-  type FallocateOps,
-  fallocate,
-  fallocateZeroRange,
-  insertRange,
-  preallocate,
-  punchHole,
-} from './fallocate.ts';
+} from '../vfs/uapi.ts';
+import { collapseRange, type FallocateOps, fallocate, fallocateZeroRange, insertRange, preallocate, punchHole } from './fallocate.ts';
 import { reflink } from './remap.ts';
 
 const BLOCK = 4096;

@@ -4,6 +4,15 @@ import { checkRange, roundDown, roundUp } from '../base/ranges.ts';
 import { type MaybePromise, type Task, wait } from '../base/task.ts';
 import { PAGE_SIZE } from '../pagecache/page-memory.ts';
 import type { Inode } from '../vfs/inode.ts';
+import {
+  FALLOC_FL_ALLOCATE_RANGE,
+  FALLOC_FL_COLLAPSE_RANGE,
+  FALLOC_FL_INSERT_RANGE,
+  FALLOC_FL_KEEP_SIZE,
+  FALLOC_FL_PUNCH_HOLE,
+  FALLOC_FL_UNSHARE_RANGE,
+  FALLOC_FL_ZERO_RANGE,
+} from '../vfs/uapi.ts';
 import { withLayoutLocked } from './layout-lock.ts';
 import { resize, type TruncateOps } from './truncate.ts';
 import { unshare } from './unshare.ts';
@@ -11,17 +20,6 @@ import { zeroRange } from './zero-range.ts';
 
 // Changing which blocks a file has. Every recipe empties the cache of a range before the blocks below it change, so that no folio
 // outlives what it was read from, and zeroes through the cache what is smaller than a block.
-
-// Modes of fallocate. Source: Linux include/uapi/linux/falloc.h
-export const FALLOC_FL_ALLOCATE_RANGE = 0x00;
-export const FALLOC_FL_KEEP_SIZE = 0x01;
-export const FALLOC_FL_PUNCH_HOLE = 0x02;
-export const FALLOC_FL_NO_HIDE_STALE = 0x04;
-export const FALLOC_FL_COLLAPSE_RANGE = 0x08;
-export const FALLOC_FL_ZERO_RANGE = 0x10;
-export const FALLOC_FL_INSERT_RANGE = 0x20;
-export const FALLOC_FL_UNSHARE_RANGE = 0x40;
-export const FALLOC_FL_WRITE_ZEROES = 0x80;
 
 /**
  * What fallocate takes of a filesystem. Ranges are whole blocks, hooks are called with the file at rest (withLayoutLocked), and each

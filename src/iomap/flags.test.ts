@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import test from 'node:test';
 import { LinearFile } from '../../test/support/linear-file.ts';
 import * as bio from '../block/bio.ts';
-import * as falloc from './fallocate.ts';
+import * as falloc from '../vfs/uapi.ts';
 import * as fiemap from './fiemap.ts';
 import * as iocb from './iocb.ts';
 import * as ioend from './ioend.ts';
