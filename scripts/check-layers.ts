@@ -52,7 +52,7 @@ const engine = /^src\/(?:(?:base|layout|block|pagecache|vfs|iomap|fs)\/|index\.t
 /** Modules of buffered I/O, and what they work without, so that a filesystem with no block device carries none of it. */
 const buffered = (
   'iomap iter check-mapping folio-state hooks trace read-range buffered-read buffered-write buffered-file write-begin isize zero-range ' +
-  'unshare delalloc page-mkwrite mapped-view writeback file-io seek fiemap truncate fallocate remap fsync layout-lock'
+  'unshare delalloc page-mkwrite mapped-view writeback file-io seek fiemap truncate fallocate remap copy-range fsync layout-lock'
 ).split(' ');
 const withBio = /^src\/(?:iomap\/(?:bio|bio-read|ioend|direct-io|swapfile)\.ts$|block\/)/;
 

@@ -1,7 +1,17 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { Prng } from './prng.ts';
-import { checkPosition, checkRange, fromU64, isPowerOfTwo, log2Floor, POSITION_MAX, roundDown, roundUp } from './ranges.ts';
+import {
+  checkFilePosition,
+  checkPosition,
+  checkRange,
+  fromU64,
+  isPowerOfTwo,
+  log2Floor,
+  POSITION_MAX,
+  roundDown,
+  roundUp,
+} from './ranges.ts';
 
 test('rounding is exact past 2^32, against bigint', () => {
   const prng = new Prng(1);
@@ -53,4 +63,10 @@ test('a wire u64 becomes a position, or EOVERFLOW', () => {
   assert.equal(fromU64(0n, 'read'), 0);
   assert.equal(fromU64(2n ** 53n - 1n, 'read'), POSITION_MAX);
   for (const value of [2n ** 53n, 2n ** 63n, 2n ** 64n - 1n]) assert.throws(() => fromU64(value, 'read'), { code: 'EOVERFLOW' });
+});
+
+test('a file cannot have bytes where no position reaches', () => {
+  checkFilePosition('write', POSITION_MAX);
+  for (const pos of [2 ** 53, 2 ** 63, Number.POSITIVE_INFINITY]) assert.throws(() => checkFilePosition('write', pos), { code: 'EFBIG' });
+  for (const pos of [-1, 0.5, Number.NaN]) assert.throws(() => checkFilePosition('write', pos), { code: 'EINVAL' });
 });

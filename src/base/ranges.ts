@@ -44,6 +44,12 @@ export function checkPosition(syscall: string, pos: number): void {
   if (pos > POSITION_MAX) throw new FsError('EOVERFLOW', syscall, { detail: `position ${pos}` });
 }
 
+/** Checks where a file is to have bytes. Errors: EINVAL as in checkRange; EFBIG for a position past 2^53 - 1. */
+export function checkFilePosition(syscall: string, pos: number): void {
+  if (pos > POSITION_MAX) throw new FsError('EFBIG', syscall, { detail: `position ${pos}` });
+  checkPosition(syscall, pos);
+}
+
 /** Turns a wire u64 into a size or position. Errors: EOVERFLOW past 2^53 - 1. */
 export function fromU64(value: bigint, syscall: string): number {
   if (value > BigInt(POSITION_MAX)) throw new FsError('EOVERFLOW', syscall, { detail: `value ${value}` });
