@@ -16,6 +16,7 @@ export { type FaultRule, FaultyDevice } from './block/faulty-device.ts';
 export { MemoryDevice, type MemoryDeviceOptions } from './block/memory-device.ts';
 export { RecordingDevice } from './block/recording-device.ts';
 export { type Scheduler, SimulatedDevice, type SimulatedDeviceOptions } from './block/simulated-device.ts';
+export { MemFs, type MemFsOptions } from './fs/memfs/mem-fs.ts';
 export { bioReadFolioRange, bioReadOps } from './iomap/bio-read.ts';
 export { blockFileIo } from './iomap/block-file-io.ts';
 export { bmap } from './iomap/bmap.ts';

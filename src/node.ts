@@ -1,4 +1,5 @@
-// The package as Node sees it: all of the platform-neutral part, devices over files, and trace points on diagnostics_channel.
+// The package as Node sees it: all of the platform-neutral part, the face with the shape of node:fs, devices over files, and trace points on
+// diagnostics_channel.
 import { channel } from 'node:diagnostics_channel';
 import { bindTracer } from './base/tracer.ts';
 
@@ -6,3 +7,10 @@ bindTracer(channel);
 
 export { FileDevice, type FileDeviceOptions } from './block/file-device.ts';
 export * from './index.ts';
+export { Dir } from './volume/dir.ts';
+export { Dirent } from './volume/dirent.ts';
+export { FileHandle } from './volume/file-handle.ts';
+export { nodeVfsProvider } from './volume/node-vfs.ts';
+export { BigIntStats, StatFs as VolumeStatFs, Stats } from './volume/stats.ts';
+export { Volume, type VolumeOptions } from './volume/volume.ts';
+export { VolumeSync } from './volume/volume-sync.ts';

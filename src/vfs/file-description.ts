@@ -64,7 +64,7 @@ export type LockKind = 'posix' | 'ofd' | 'flock';
  *
  * Invariants:
  * 1. It refers to its inode until it is closed, and until then `fh` is an open handle of the filesystem.
- * 2. The position moves under `#positionLock`, so that reads and writes without one of their own come one after the other.
+ * 2. The position moves under a lock of its own, so that reads and writes without one of their own come one after the other.
  */
 export class FileDescription {
   readonly vfs: Vfs;
@@ -81,7 +81,7 @@ export class FileDescription {
   readonly #canWrite: boolean;
   /** RWF_* of every write. */
   readonly #writeFlags: number;
-  readonly #positionLock = new RwLock();
+  #lock: RwLock | undefined = undefined;
   /** Descriptors and mapped views. */
   #users = 1;
   #hasFlock = false;
@@ -105,6 +105,12 @@ export class FileDescription {
     this.#writeFlags =
       ((flags & O_APPEND) !== 0 ? RWF_APPEND : 0) |
       ((flags & O_SYNC) === O_SYNC ? RWF_SYNC | RWF_DSYNC : (flags & O_DSYNC) !== 0 ? RWF_DSYNC : 0);
+  }
+
+  /** Made at first use: most files are opened and closed, or have positions given. */
+  get #positionLock(): RwLock {
+    this.#lock ??= new RwLock();
+    return this.#lock;
   }
 
   get isOpen(): boolean {
@@ -499,20 +505,22 @@ export class FileDescription {
   }
 
   *#close(caller: Caller): Task<void> {
-    const { fs } = this.vfs;
     let failure: unknown;
     if (!this.#vnode.isDirectory) {
       try {
-        yield* wait(fs.flush(caller, this.#vnode.id, this.#fh, posixOwner(caller)));
+        yield* wait(this.vfs.fs.flush(caller, this.#vnode.id, this.#fh, posixOwner(caller)));
       } catch (error) {
         failure = error;
       }
       // POSIX: any close of the file by a process takes all its locks on it back.
-      const owners = this.#lockOwners ?? new Set<number>();
-      if (this.#vnode.hasPosixLocks) owners.add(posixOwner(caller));
-      for (const owner of owners) yield* this.#unlock(caller, owner, false);
+      if (this.#vnode.hasPosixLocks) {
+        const owners = this.#lockOwners ?? new Set<number>();
+        owners.add(posixOwner(caller));
+        for (const owner of owners) yield* this.#unlock(caller, owner, false);
+      }
     }
-    yield* wait(this.#drop(caller));
+    const dropped = this.#drop(caller);
+    if (isPromise(dropped)) yield dropped;
     if (failure !== undefined) throw failure;
   }
 
@@ -523,18 +531,33 @@ export class FileDescription {
 
   /** One user less; the last one gives the handle back. */
   #drop(caller: Caller): MaybePromise<void> {
-    if (--this.#users === 0) return run(this.#release(caller));
+    if (--this.#users > 0) return;
+    if (this.#hasOfdLocks) return run(this.#releaseLocked(caller));
+    const { dcache } = this.vfs;
+    let released: MaybePromise<void>;
+    try {
+      released = this.#release();
+    } catch (error) {
+      dcache.put(this.#vnode);
+      throw error;
+    }
+    if (isPromise(released)) return (released as Promise<void>).finally(() => dcache.put(this.#vnode));
+    dcache.put(this.#vnode);
   }
 
-  *#release(caller: Caller): Task<void> {
-    const { fs, dcache } = this.vfs;
+  *#releaseLocked(caller: Caller): Task<void> {
     try {
-      if (this.#hasOfdLocks) yield* this.#unlock(caller, this.#id, true);
-      if (this.#vnode.isDirectory) yield* wait(fs.releasedir(this.#vnode.id, this.#fh));
-      else yield* wait(fs.release(this.#vnode.id, this.#fh, this.#hasFlock ? this.#id : undefined));
+      yield* this.#unlock(caller, this.#id, true);
+      yield* wait(this.#release());
     } finally {
-      dcache.put(this.#vnode);
+      this.vfs.dcache.put(this.#vnode);
     }
+  }
+
+  #release(): MaybePromise<void> {
+    const { fs } = this.vfs;
+    if (this.#vnode.isDirectory) return fs.releasedir(this.#vnode.id, this.#fh);
+    return fs.release(this.#vnode.id, this.#fh, this.#hasFlock ? this.#id : undefined);
   }
 
   #checkOpen(syscall: string): void {

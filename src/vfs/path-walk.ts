@@ -46,6 +46,36 @@ export function* lookupLocked(host: WalkHost, caller: Caller, dir: Vnode, name: 
 }
 
 /**
+ * Where [0, end) of a path leads, if every step of it is cached and needs no thought: the fast path of a walk.
+ *
+ * Shape:   the dentry, 'root', or undefined where the walk has to look at it: links to be followed, '.' and '..', names that are not cached,
+ *          permissions that have to be asked for, errors.
+ */
+export function tryWalk(host: WalkHost, caller: Caller, path: string, end: number, follow: boolean): Dentry | 'root' | undefined {
+  const { dcache, access } = host;
+  if (end === 0 || end * 3 >= PATH_MAX) return undefined;
+  let vnode = dcache.root;
+  let found: Dentry | undefined;
+  for (let at = 0; at < end; ) {
+    if (path.charCodeAt(at) === SLASH) {
+      at++;
+      continue;
+    }
+    let stop = path.indexOf('/', at);
+    if (stop < 0 || stop > end) stop = end;
+    // '.' and '..' are names of nobody: they miss.
+    if (!access.maySearchAtOnce(caller, vnode)) return undefined;
+    found = dcache.find(vnode, path.slice(at, stop));
+    if (found === undefined) return undefined;
+    vnode = found.vnode;
+    at = stop;
+    if (isSymlink(vnode.type) && (follow || at < end)) return undefined;
+  }
+  if (vnode.isBad || (path.charCodeAt(end - 1) === SLASH && !vnode.isDirectory)) return undefined;
+  return found ?? 'root';
+}
+
+/**
  * One walk along a path, with the rules of the kernel's: search permission on every directory, '..' of the root is the root, at most
  * MAXSYMLINKS symbolic links, a trailing slash asks for a directory and follows a link.
  *
@@ -65,17 +95,23 @@ export class PathWalk {
   #links = 0;
   #rest: string;
   /** What is left of the paths in which symbolic links were met, the outermost first. */
-  readonly #outer: string[] = [];
+  #outer: string[] | undefined = undefined;
 
   constructor(host: WalkHost, caller: Caller, path: string, syscall: string) {
     this.#host = host;
     this.#caller = caller;
     this.#syscall = syscall;
-    this.dir = host.dcache.root;
-    this.dir.refs++;
-    this.#rest = path;
     if (path === '') throw this.#failed('ENOENT');
     if (path.length * 3 >= PATH_MAX && nameLength(path) >= PATH_MAX) throw this.#failed('ENAMETOOLONG');
+    const { root } = host.dcache;
+    // All but the last component is cached most of the time.
+    const cut = path.lastIndexOf('/');
+    const above = cut > 0 && cut < path.length - 1 ? tryWalk(host, caller, path, cut, true) : undefined;
+    const dir = above === undefined || above === 'root' ? root : above.vnode;
+    const isThere = above !== undefined && dir.isDirectory;
+    this.dir = isThere ? dir : root;
+    this.#rest = isThere ? path.slice(cut + 1) : path;
+    this.dir.refs++;
   }
 
   end(): void {
@@ -88,7 +124,7 @@ export class PathWalk {
       if (!this.#next()) return;
       if (this.#isAtEnd()) {
         // The directory must be one that can be searched, whatever is to happen to the name.
-        yield* this.#search();
+        if (!this.#host.access.maySearchAtOnce(this.#caller, this.dir)) yield* this.#search();
         return;
       }
       yield* this.#step();
@@ -139,7 +175,10 @@ export class PathWalk {
       this.#host.dcache.put(link);
     }
     if (target === '') throw this.#failed('ENOENT');
-    if (this.#rest !== '') this.#outer.push(this.#rest);
+    if (this.#rest !== '') {
+      this.#outer ??= [];
+      this.#outer.push(this.#rest);
+    }
     this.#rest = target;
     if (target.startsWith('/')) this.#moveTo(this.#host.dcache.root);
     this.last = 'root';
@@ -152,7 +191,7 @@ export class PathWalk {
       let start = 0;
       while (rest.charCodeAt(start) === SLASH) start++;
       if (start === rest.length) {
-        const outer = this.#outer.pop();
+        const outer = this.#outer?.pop();
         this.#rest = outer ?? '';
         if (outer === undefined) return false;
         continue;
@@ -171,7 +210,7 @@ export class PathWalk {
     for (;;) {
       const rest = this.#rest;
       for (let i = 0; i < rest.length; i++) if (rest.charCodeAt(i) !== SLASH) return false;
-      const outer = this.#outer[this.#outer.length - 1];
+      const outer = this.#outer?.[this.#outer.length - 1];
       if (outer === undefined) {
         if (rest.length > 0) this.hasSlash = true;
         this.#rest = '';
@@ -179,7 +218,7 @@ export class PathWalk {
       }
       if (isSlashes(outer)) {
         if (rest.length > 0) this.hasSlash = true;
-        this.#outer.pop();
+        this.#outer?.pop();
         this.#rest = outer;
         continue;
       }

@@ -12,10 +12,9 @@ import type { Fh, FileSystem, NodeId } from './file-system.ts';
 import { IN_ATTRIB, IN_CREATE, IN_MODIFY, Notifications, type WatchEvent } from './fsnotify.ts';
 import { nameLength } from './name.ts';
 import { NameChanges } from './name-changes.ts';
-import { acquire, lookupLocked, PathWalk, type WalkHost } from './path-walk.ts';
+import { acquire, lookupLocked, PathWalk, tryWalk, type WalkHost } from './path-walk.ts';
 import { isOwnerOrCapable, prepareSetattr } from './permission.ts';
 import {
-  CAP_DAC_OVERRIDE,
   CAP_MKNOD,
   CAP_SYS_ADMIN,
   isDirectory,
@@ -108,8 +107,8 @@ export class Vfs {
 
   stat(caller: Caller, path: string, follow = true): MaybePromise<Attr> {
     this.checkOpen('stat');
-    const vnode = this.#tryWalk(caller, path, follow);
-    if (vnode !== undefined) return this.fs.getattr(caller, vnode.id);
+    const quick = tryWalk(this.#host, caller, path, path.length, follow);
+    if (quick !== undefined) return this.fs.getattr(caller, quick === 'root' ? this.fs.root : quick.vnode.id);
     return run(this.#at(caller, path, follow, 'stat', (found) => this.getattr(caller, found)));
   }
 
@@ -465,32 +464,6 @@ export class Vfs {
 
   // Inside.
 
-  /** The inode behind a path if every step of it is cached and needs no thought: the fast path. */
-  #tryWalk(caller: Caller, path: string, follow: boolean): Vnode | undefined {
-    const { dcache, fs } = this;
-    if (fs.checksAccess || path.length * 3 >= PATH_MAX) return undefined;
-    const isCapable = hasCap(caller, CAP_DAC_OVERRIDE);
-    let vnode = dcache.root;
-    const end = path.length;
-    for (let at = 0; at < end; ) {
-      if (path.charCodeAt(at) === SLASH) {
-        at++;
-        continue;
-      }
-      let stop = path.indexOf('/', at);
-      if (stop < 0) stop = end;
-      // '.' and '..' are names of nobody: they miss.
-      if (vnode.isBad || !vnode.isDirectory || !(isCapable || this.permissions.maySearch(caller, vnode))) return undefined;
-      const dentry = dcache.find(vnode, at === 0 && stop === end ? path : path.slice(at, stop));
-      if (dentry === undefined) return undefined;
-      vnode = dentry.vnode;
-      at = stop;
-      if (isSymlink(vnode.type) && (follow || at < end)) return undefined;
-    }
-    const declines = vnode.isBad || end === 0 || (path.charCodeAt(end - 1) === SLASH && !vnode.isDirectory);
-    return declines ? undefined : vnode;
-  }
-
   /** Runs `body` on what a path leads to, held meanwhile. */
   *#at<T>(
     caller: Caller,
@@ -499,12 +472,12 @@ export class Vfs {
     syscall: string,
     body: (vnode: Vnode, dentry: Dentry | undefined) => Task<T>,
   ): Task<T> {
-    const quick = this.#tryWalk(caller, path, follow);
+    const quick = tryWalk(this.#host, caller, path, path.length, follow);
     let vnode: Vnode;
     let dentry: Dentry | undefined;
-    if (quick?.isDirectory) {
-      vnode = quick;
-      dentry = quick.alias;
+    if (quick !== undefined) {
+      dentry = quick === 'root' ? undefined : quick;
+      vnode = dentry?.vnode ?? this.dcache.root;
       vnode.refs++;
     } else {
       const walk = new PathWalk(this.#host, caller, path, syscall);
@@ -658,8 +631,6 @@ export class Vfs {
     if (dentry !== undefined) this.dcache.drop(dentry);
   }
 }
-
-const SLASH = 0x2f;
 
 function* nothing(): Task<void> {}
 

@@ -1,0 +1,2 @@
+// The filesystem that tests of faces work on.
+export { MemFs } from '../../src/fs/memfs/mem-fs.ts';
