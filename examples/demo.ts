@@ -1,12 +1,27 @@
 // Shows the engine at work on a file of this machine: which requests a write makes, what sparse files cost, that unwritten blocks never
-// show what the disk held before, that the memory budget holds, that an error is reported once. Checks every answer; exits 1 if one is wrong.
+// show what the disk held before, that the memory budget holds, that an error is reported once; then
+// two filesystems by the calls of node:fs. Checks every answer; exits 1 if one is wrong.
 
 import { subscribe } from 'node:diagnostics_channel';
 import { closeSync, mkdtempSync, openSync, readSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { FaultyDevice, FileDevice, fiemap, OpenFile, PageCache, Prng, REQ_OP_FLUSH, REQ_OP_READ, seekData, seekHole } from '../src/node.ts';
+import {
+  FaultyDevice,
+  FileDevice,
+  fiemap,
+  MemFs,
+  OpenFile,
+  PageCache,
+  Prng,
+  REQ_OP_FLUSH,
+  REQ_OP_READ,
+  seekData,
+  seekHole,
+  Volume,
+} from '../src/node.ts';
 import { ExtentFs } from './extent-fs.ts';
+import { TableFs } from './table-fs.ts';
 
 const KIB = 1024;
 const MIB = 1024 * KIB;
@@ -118,6 +133,48 @@ try {
     told.filter((each) => each.includes('EIO')).length === 2 && told.slice(3).every((each) => each === 'fine'),
     told.join(' | '),
   );
+
+  // 5. A filesystem in memory, with the calls of node:fs, and those that node:fs lacks.
+  {
+    await using volume = Volume.create(new MemFs({ bytes: 64 * MIB }));
+    await volume.mkdir('/etc/app', { recursive: true });
+    await volume.writeFile('/etc/app/config.json', '{ "answer": 42 }\n');
+    await volume.symlink('app/config.json', '/etc/config');
+    const text = await volume.readFile('/etc/config', 'utf8');
+    const nobody = volume.as({ uid: 65534, gid: 65534 });
+    const refused = await nobody.writeFile('/etc/config', '').then(
+      () => 'nothing',
+      (error: Error) => error.message,
+    );
+    const isRefused = refused === "EACCES: permission denied, open '/etc/config'";
+    show('a volume in memory: written, linked, read; refused to another user', text.includes('42') && isRefused, refused);
+
+    const handle = await volume.open('/disk.img', 'w+');
+    await handle.write('at the end', 10 * MIB);
+    await handle.fallocate(0, MIB);
+    const from = await handle.seekData(MIB);
+    const { blocks, size } = await handle.stat();
+    await handle.close();
+    const isSparse = from === 10 * MIB && blocks * 512 === MIB + 4096;
+    show('a sparse file of it, preallocated at its start', isSparse, `${size} bytes long, ${blocks * 512} taken, data from ${from} on`);
+    const full = await volume.writeFile('/full', new Uint8Array(64 * MIB)).then(
+      () => 'nothing',
+      (error: Error) => error.message,
+    );
+    show('a full one says so when it is written', full.startsWith('ENOSPC'), full);
+  }
+
+  // 6. A filesystem of one's own in 80 lines (examples/table-fs.ts), by the same calls.
+  {
+    await using volume = Volume.create(new TableFs({ users: [1, 2, 3], posts: { count: 7 } }));
+    const names = await volume.readdir('/');
+    const posts = await volume.readFile('/posts.json', 'utf8');
+    show(
+      'rows of a table as files',
+      names.join() === 'posts.json,users.json' && posts === '{"count":7}\n',
+      `${names.join(', ')}: ${posts.trim()}`,
+    );
+  }
 } finally {
   await device.close();
   rmSync(directory, { recursive: true, force: true });
