@@ -28,6 +28,8 @@ import {
   O_ACCMODE,
   O_APPEND,
   O_DSYNC,
+  O_RDONLY,
+  O_RDWR,
   O_SYNC,
   O_WRONLY,
   RW_KILL_SGID,
@@ -75,7 +77,9 @@ export class FileDescription {
   position = 0;
   readonly #vnode: Vnode;
   readonly #dentry: Dentry | undefined;
+  /** Open handle of the filesystem; -1 for a mere place (O_PATH), which no call but those that need none comes past. */
   readonly #fh: Fh;
+  readonly #isPath: boolean;
   readonly #id: number;
   readonly #canRead: boolean;
   readonly #canWrite: boolean;
@@ -90,18 +94,19 @@ export class FileDescription {
   #lockOwners: Set<number> | undefined = undefined;
   #isOpen = true;
 
-  constructor(vfs: Vfs, opener: Caller, vnode: Vnode, dentry: Dentry | undefined, fh: Fh, flags: number) {
+  constructor(vfs: Vfs, opener: Caller, vnode: Vnode, dentry: Dentry | undefined, fh: Fh | undefined, flags: number) {
     this.vfs = vfs;
     this.opener = opener;
     this.flags = flags;
     this.#vnode = vnode;
     this.#dentry = dentry;
-    this.#fh = fh;
+    this.#fh = fh ?? -1;
+    this.#isPath = fh === undefined;
     this.#id = vfs.nextId();
     vnode.refs++;
     const access = flags & O_ACCMODE;
-    this.#canRead = access !== O_WRONLY;
-    this.#canWrite = access !== 0;
+    this.#canRead = !this.#isPath && (access === O_RDONLY || access === O_RDWR);
+    this.#canWrite = !this.#isPath && (access === O_WRONLY || access === O_RDWR);
     this.#writeFlags =
       ((flags & O_APPEND) !== 0 ? RWF_APPEND : 0) |
       ((flags & O_SYNC) === O_SYNC ? RWF_SYNC | RWF_DSYNC : (flags & O_DSYNC) !== 0 ? RWF_DSYNC : 0);
@@ -263,8 +268,8 @@ export class FileDescription {
   }
 
   stat(caller: Caller): MaybePromise<Attr> {
-    this.#checkOpen('fstat');
-    return run(this.vfs.getattr(caller, this.#vnode, this.#fh));
+    this.#checkOpen('fstat', true);
+    return run(this.vfs.getattr(caller, this.#vnode, this.#isPath ? undefined : this.#fh));
   }
 
   /** fchmod, fchown, futimens. */
@@ -392,7 +397,7 @@ export class FileDescription {
 
   /** linkat(2) with AT_EMPTY_PATH: a name for this file, which gives one to an O_TMPFILE. */
   link(caller: Caller, path: string): MaybePromise<void> {
-    this.#checkOpen('link');
+    this.#checkOpen('link', true);
     return run(this.vfs.linkVnode(caller, this.#vnode, path));
   }
 
@@ -506,7 +511,7 @@ export class FileDescription {
 
   *#close(caller: Caller): Task<void> {
     let failure: unknown;
-    if (!this.#vnode.isDirectory) {
+    if (!this.#vnode.isDirectory && !this.#isPath) {
       try {
         yield* wait(this.vfs.fs.flush(caller, this.#vnode.id, this.#fh, posixOwner(caller)));
       } catch (error) {
@@ -556,12 +561,13 @@ export class FileDescription {
 
   #release(): MaybePromise<void> {
     const { fs } = this.vfs;
+    if (this.#isPath) return;
     if (this.#vnode.isDirectory) return fs.releasedir(this.#vnode.id, this.#fh);
     return fs.release(this.#vnode.id, this.#fh, this.#hasFlock ? this.#id : undefined);
   }
 
-  #checkOpen(syscall: string): void {
-    if (!this.#isOpen) throw this.#bad(syscall);
+  #checkOpen(syscall: string, allowsPath = false): void {
+    if (!this.#isOpen || (this.#isPath && !allowsPath)) throw this.#bad(syscall);
     if (this.vfs.isClosed) this.vfs.checkOpen(syscall);
     if (this.#vnode.isBad) throw new FsError('EIO', syscall, { detail: `inode ${this.#vnode.id} is bad` });
   }

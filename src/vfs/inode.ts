@@ -43,7 +43,8 @@ export class Inode implements MappingHost {
   hasVerityTail = false;
   /** In-core attributes changed and are to be written by the filesystem. */
   isDirty = false;
-  readonly #dioDone = new WaitQueue();
+  /** Made by the first who waits for the end of direct I/O. */
+  #dioDone: WaitQueue | undefined = undefined;
 
   constructor(sb: SuperBlock, options: InodeOptions) {
     assert(isPowerOfTwo(options.blockSize) && options.blockSize >= 512 && options.blockSize <= 65536, `block size ${options.blockSize}`);
@@ -76,7 +77,7 @@ export class Inode implements MappingHost {
 
   dioEnd(): void {
     assert(this.dioCount > 0, 'direct I/O ended twice');
-    if (--this.dioCount === 0) this.#dioDone.wakeAll();
+    if (--this.dioCount === 0) this.#dioDone?.wakeAll();
   }
 
   /** Resolves when no direct I/O is in flight. The inode lock, held exclusively, keeps new ones out. */
@@ -85,6 +86,7 @@ export class Inode implements MappingHost {
   }
 
   async #dioWait(): Promise<void> {
+    this.#dioDone ??= new WaitQueue();
     while (this.dioCount > 0) await this.#dioDone.wait();
   }
 

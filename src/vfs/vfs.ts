@@ -273,8 +273,7 @@ export class Vfs {
    */
   open(caller: Caller, path: string, flags: number, mode = 0o666): MaybePromise<FileDescription> {
     this.checkOpen('open');
-    if ((flags & O_ACCMODE) === O_ACCMODE) throw new FsError('EINVAL', 'open', { detail: 'access mode 3' });
-    if ((flags & O_PATH) !== 0) throw new FsError('EINVAL', 'open', { detail: 'O_PATH is not served' });
+    if ((flags & O_PATH) !== 0) return run(this.#openPath(caller, path, flags));
     if ((flags & O_TMPFILE) === O_TMPFILE) return run(this.#tmpfile(caller, path, flags, mode));
     if ((flags & O_CREAT) !== 0) {
       if ((flags & O_DIRECTORY) !== 0) throw new FsError('EINVAL', 'open', { detail: 'O_CREAT with O_DIRECTORY' });
@@ -497,6 +496,18 @@ export class Vfs {
     }
   }
 
+  /** A place in the tree, not the file there: nothing is asked of the filesystem, and a symbolic link can be named itself. */
+  *#openPath(caller: Caller, path: string, flags: number): Task<FileDescription> {
+    return yield* this.#at(caller, path, (flags & O_NOFOLLOW) === 0, 'open', (vnode, dentry) =>
+      this.#describePath(caller, vnode, dentry, flags),
+    );
+  }
+
+  *#describePath(caller: Caller, vnode: Vnode, dentry: Dentry | undefined, flags: number): Task<FileDescription> {
+    if ((flags & O_DIRECTORY) !== 0 && !vnode.isDirectory) throw new FsError('ENOTDIR', 'open');
+    return this.#describe(caller, vnode, dentry, undefined, flags & (O_PATH | O_DIRECTORY | O_NOFOLLOW));
+  }
+
   *#openOrCreate(caller: Caller, path: string, flags: number, mode: number): Task<FileDescription> {
     const walk = new PathWalk(this.#host, caller, path, 'open');
     try {
@@ -576,6 +587,7 @@ export class Vfs {
     const failed = (code: 'ELOOP' | 'EISDIR' | 'ENOTDIR' | 'ENXIO' | 'EPERM'): FsError => new FsError(code, 'open');
     const access = flags & O_ACCMODE;
     const truncates = (flags & O_TRUNC) !== 0;
+    // Access mode 3 asks for both rights and gives neither: a file to be asked about.
     const mask = (access === O_WRONLY ? 0 : R_OK) | (access !== 0 || truncates ? W_OK : 0);
     checkGood(vnode, 'open');
     if (isSymlink(vnode.type)) throw failed((flags & O_DIRECTORY) !== 0 ? 'ENOTDIR' : 'ELOOP');
@@ -605,7 +617,7 @@ export class Vfs {
     return file;
   }
 
-  #describe(caller: Caller, vnode: Vnode, dentry: Dentry | undefined, fh: number, flags: number): FileDescription {
+  #describe(caller: Caller, vnode: Vnode, dentry: Dentry | undefined, fh: Fh | undefined, flags: number): FileDescription {
     const file = new FileDescription(this, caller, vnode, dentry, fh, flags & ~(O_CREAT | O_EXCL | O_TRUNC));
     this.#open.add(file);
     return file;

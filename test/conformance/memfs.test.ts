@@ -12,8 +12,6 @@ import { waitingFs } from './waiting-fs.ts';
 
 /** What a Vfs does in its own way. */
 const lacks = {
-  oPath: 'a Vfs opens files to use them',
-  'open: an access mode of 3 is neither read nor written': 'the mode is refused: drivers use it, and there are none',
   'data: a file that would be too large is EFBIG': 'EOVERFLOW: positions here go up to 2^53 - 1, and the one asked for is no number',
 };
 

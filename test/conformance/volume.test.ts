@@ -12,8 +12,6 @@ runConformance('a Volume of memfs behaves as the map says', () => ({
     return new VolumeFace(Volume.create(fs), setReadOnly);
   },
   lacks: {
-    oPath: 'a Vfs opens files to use them',
-    'open: an access mode of 3 is neither read nor written': 'the mode is refused: drivers use it, and there are none',
     'time: times are kept to the nanosecond': 'utimes takes seconds as a double',
     'time: nanoseconds of a second or more are EINVAL': 'utimes takes seconds as a double',
     'link: a special file is not truncated by path': 'ENXIO: truncate of node:fs opens the file',
