@@ -47,7 +47,7 @@ const pure: Record<string, string> = { minimatch: 'src/volume/glob.ts' };
 const platform = [/^src\/sys\//, /^src\/block\/file-device\.ts$/, /^src\/node\.ts$/, /^src\/cli\//, /^src\/fuse\/transport\//];
 
 /** What tsconfig.engine.json compiles without the types of Node. */
-const engine = /^src\/(?:(?:base|layout|block|pagecache|vfs|iomap|fs)\/|index\.ts$)/;
+const engine = /^src\/(?:(?:base|layout|block|pagecache|vfs|iomap|fs|fuse\/abi)\/|index\.ts$)/;
 
 /** Modules of buffered I/O, and what they work without, so that a filesystem with no block device carries none of it. */
 const buffered = (

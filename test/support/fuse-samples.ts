@@ -6,7 +6,7 @@ export function hex(text: string): Uint8Array {
   return Uint8Array.from({ length: digits.length / 2 }, (_, i) => Number.parseInt(digits.slice(i * 2, i * 2 + 2), 16));
 }
 
-/** The first message of a session: 104 bytes, all flags up to 42 but FILE_OPS, MAP_ALIGNMENT, SUBMOUNTS, INIT_RESERVED and HAS_INODE_DAX. */
+/** The first message of a session: 104 bytes, all flags to bit 42 but FILE_OPS, MAP_ALIGNMENT, SUBMOUNTS, INIT_RESERVED, HAS_INODE_DAX. */
 export const INIT: Uint8Array = hex(`
   68000000 1a000000 0200000000000000 0000000000000000 00000000 00000000 00000000 0000 0000
   07000000 2d000000 00000200 fbffff73 fd070000
