@@ -171,7 +171,7 @@ function copyRules(options: CpOptions | undefined): CopyRules {
   const given = options === undefined ? {} : validateObject(options, 'options');
   const { filter, mode } = given;
   const rules: Record<string, unknown> = { filter, mode: mode === undefined || mode === null ? 0 : validateInteger(mode, 'mode', 0, 7) };
-  for (const name of RULES) rules[name] = validateBoolean(given[name] ?? name === 'force', `options.${name}`);
+  for (const name of RULES) rules[name] = validateBoolean(given[name] === undefined ? name === 'force' : given[name], `options.${name}`);
   if (rules['dereference'] === true && rules['verbatimSymlinks'] === true) {
     const message = 'Option "dereference" cannot be used in combination with option "verbatimSymlinks"';
     throw nodeError(TypeError, 'ERR_INCOMPATIBLE_OPTION_PAIR', message);
@@ -296,7 +296,7 @@ class TreeCopy {
     if (!recursive) throw cpError('ERR_FS_EISDIR', `${src} is a directory (not copied)`, src);
     if (destAttr === undefined) yield* faced(() => vfs.mkdir(caller, dest, 0o777), 'mkdir', dest);
     else this.#checkExisting(dest);
-    const entries = yield* list(this.#state, src, dereference || this.#open.length === 0);
+    const entries = yield* list(this.#state, src, dereference || this.#open.length === 0, 'opendir');
     entries.reverse();
     this.#open.push({ src, dest, entries, mode: destAttr === undefined ? attr.mode & S_IALLUGO : undefined });
   }

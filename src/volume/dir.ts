@@ -25,10 +25,10 @@ type CloseCallback = (error?: Error | null) => void;
 export function* opendir(state: VolumeState, path: PathLike, options?: string | null | OpendirOptions): Task<Dir> {
   const name = toPath(path);
   const bag: OpendirOptions = toOptions(options);
-  const bufferSize = validateInteger(bag.bufferSize ?? 32, 'options.bufferSize', 1, 2 ** 32 - 1);
+  const bufferSize = validateInteger(bag.bufferSize === undefined ? 32 : bag.bufferSize, 'options.bufferSize', 1, 2 ** 32 - 1);
   const each = begin(state, bag);
   const file = yield* faced(() => each.vfs.open(each.caller, name, O_RDONLY | O_DIRECTORY), 'opendir', name);
-  return new Dir(each, file, name, bufferSize, bag);
+  return new Dir(each, file, name, bufferSize, bag, path instanceof Uint8Array ? 'buffer' : 'utf8');
 }
 
 /**
@@ -42,6 +42,7 @@ export class Dir {
   readonly #path: string;
   readonly #bufferSize: number;
   readonly #options: OpendirOptions;
+  readonly #parentEncoding: 'buffer' | 'utf8';
   #file: FileDescription;
   /** Path of the directory that is being read. */
   #at: string;
@@ -53,14 +54,22 @@ export class Dir {
   #running = 0;
   #last: Promise<unknown> = Promise.resolve();
 
-  /** Takes the open file over. */
-  constructor(state: VolumeState, file: FileDescription, path: string, bufferSize: number, options: OpendirOptions) {
+  /** Takes the open file over. `parentEncoding`: how entries name the directory. */
+  constructor(
+    state: VolumeState,
+    file: FileDescription,
+    path: string,
+    bufferSize: number,
+    options: OpendirOptions,
+    parentEncoding: 'buffer' | 'utf8' = 'utf8',
+  ) {
     this.#state = state;
     this.#file = file;
     this.#path = path;
     this.#at = path;
     this.#bufferSize = bufferSize;
     this.#options = options;
+    this.#parentEncoding = parentEncoding;
   }
 
   /** As it was given to opendir. */
@@ -133,7 +142,7 @@ export class Dir {
         const type = yield* typeOf(state, this.#at, entry);
         this.#next++;
         if (recursive && isDirectory(type)) this.#below.push(join(this.#at, entry.name));
-        return new Dirent(encodeName(entry.name, encoding), encodeName(this.#at) as string, type);
+        return new Dirent(encodeName(entry.name, encoding), encodeName(this.#at, this.#parentEncoding), type);
       }
       this.#entries = yield* faced(() => this.#file.readdir(state.caller, this.#bufferSize), 'scandir', this.#at);
       this.#next = 0;

@@ -324,7 +324,7 @@ function direntOf(path: string, type: number): Dirent {
 }
 
 function stringsOf(values: unknown, name: string): string[] {
-  if (!Array.isArray(values)) throw invalidType(name, 'of type string', values);
+  if (!Array.isArray(values)) throw invalidType(name, typeof values === 'object' ? 'an instance of Array' : 'of type string', values);
   values.forEach((value, index) => {
     if (typeof value !== 'string') throw invalidType(`${name}[${index}]`, 'of type string', value);
   });

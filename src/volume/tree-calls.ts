@@ -7,6 +7,7 @@ import { nameBytes, nameOfText } from '../vfs/name.ts';
 import { aclFromMode, type PosixAcl } from '../vfs/posix-acl.ts';
 import {
   isDirectory,
+  isSymlink,
   O_DIRECTORY,
   O_NOFOLLOW,
   O_RDONLY,
@@ -131,8 +132,10 @@ export function* access(state: VolumeState, path: PathLike, mode?: unknown): Tas
 export function accessMode(mode: unknown, fallback: number): number {
   if (mode === undefined || mode === null) return fallback;
   if (typeof mode !== 'number') throw nodeError(TypeError, 'ERR_INVALID_ARG_TYPE', 'mode must be int32 or null/undefined');
-  if (!(mode >= 0 && mode <= 7)) throw nodeError(RangeError, 'ERR_OUT_OF_RANGE', 'mode is out of range: >= 0 && <= 7');
-  return Math.trunc(mode);
+  const bits = Math.trunc(mode);
+  if (bits >= 0 && bits <= 7) return bits;
+  const range = Number.isFinite(mode) ? ': >= 0 && <= 7' : '';
+  throw nodeError(RangeError, 'ERR_OUT_OF_RANGE', `mode is out of range${range}`);
 }
 
 /** Whatever goes wrong: false. */
@@ -228,10 +231,20 @@ export interface ReaddirOptions extends EncodingOptions {
   recursive?: boolean | undefined;
 }
 
+/** A directory on the way of a recursive readdir. */
+interface Below {
+  /** Below where it began; '' there. */
+  readonly path: string;
+  readonly ino: number;
+  readonly isLink: boolean;
+  readonly above: Below | undefined;
+}
+
 /**
  * The names of a directory, by their bytes; with `recursive` directory by directory, the nearest first.
  *
- * Symbolic links are not followed, whatever they lead to.
+ * As in node:fs, symbolic links to directories are followed; but for those that lead back to a directory above, where Node goes round until
+ * the path has too many links.
  */
 export function* readdir(
   state: VolumeState,
@@ -246,27 +259,48 @@ export function* readdir(
 
   const names: (string | Uint8Array)[] = [];
   const dirents: Dirent<string | Uint8Array>[] = [];
-  // Paths below `name`, '' for itself.
-  const dirs = [''];
-  for (const below of dirs) {
+  const ino = recursive ? yield* directoryAt(each, name) : undefined;
+  const dirs: Below[] = [{ path: '', ino: ino ?? 0, isLink: true, above: undefined }];
+  for (const at of dirs) {
     checkSignal(each);
-    const dir = below === '' ? name : join(name, below);
-    for (const entry of yield* listSorted(each, dir, below === '')) {
+    const dir = at.path === '' ? name : join(name, at.path);
+    const parentPath = encodeName(dir, path instanceof Uint8Array ? 'buffer' : 'utf8');
+    for (const entry of yield* listSorted(each, dir, at.isLink)) {
       const type = withFileTypes || recursive ? yield* typeOf(each, dir, entry) : 0;
-      const path = child(below, entry.name);
-      if (withFileTypes) dirents.push(new Dirent(encodeName(entry.name, encoding), encodeName(dir) as string, type));
-      else names.push(encodeName(path, encoding));
-      if (recursive && isDirectory(type)) dirs.push(path);
+      const below = child(at.path, entry.name);
+      if (withFileTypes) dirents.push(new Dirent(encodeName(entry.name, encoding), parentPath, type));
+      else names.push(encodeName(below, encoding));
+      if (!recursive) continue;
+
+      const isLink = isSymlink(type);
+      const ino = isLink ? yield* directoryAt(each, child(dir, entry.name)) : isDirectory(type) ? entry.ino : undefined;
+      if (ino !== undefined && !(isLink && isAbove(at, ino))) dirs.push({ path: below, ino, isLink, above: at });
     }
   }
   return withFileTypes ? dirents : names;
 }
 
+/** The inode of the directory that a path leads to; undefined if it is none, or not to be seen. */
+function* directoryAt({ vfs, caller }: VolumeState, path: string): Task<number | undefined> {
+  try {
+    const attr = yield* wait(vfs.stat(caller, path));
+    return isDirectory(attr.mode) ? attr.ino : undefined;
+  } catch (error) {
+    if (isAbsent(error) || hasCode(error, 'ELOOP') || hasCode(error, 'EACCES') || hasCode(error, 'ENAMETOOLONG')) return undefined;
+    throw face(error, 'stat', path);
+  }
+}
+
+function isAbove(at: Below | undefined, ino: number): boolean {
+  for (; at !== undefined; at = at.above) if (at.ino === ino) return true;
+  return false;
+}
+
 /** Names asked for at once. */
 const READDIR_COUNT = 1024;
 
-/** All names of a directory, in its own order. Without `follow` a symbolic link is not a directory. Errors: those of scandir. */
-export function* list(state: VolumeState, path: string, follow: boolean): Task<DirEntry[]> {
+/** All names of a directory, in its own order. Without `follow` a symbolic link is not a directory. Errors: those of `syscall`. */
+export function* list(state: VolumeState, path: string, follow: boolean, syscall = 'scandir'): Task<DirEntry[]> {
   const { vfs, caller } = state;
   const all: DirEntry[] = [];
   try {
@@ -282,7 +316,7 @@ export function* list(state: VolumeState, path: string, follow: boolean): Task<D
       yield* wait(dir.close(caller));
     }
   } catch (error) {
-    throw face(error, 'scandir', path);
+    throw face(error, syscall, path);
   }
 }
 
@@ -357,7 +391,7 @@ export function* makePath(state: VolumeState, path: string, mode: number): Task<
   const { vfs, caller } = state;
   const missing: string[] = [];
   let first: string | undefined;
-  let at = path.replace(/(?!^)\/+$/, '');
+  let at = path;
   for (;;) {
     checkSignal(state);
     try {
@@ -367,15 +401,17 @@ export function* makePath(state: VolumeState, path: string, mode: number): Task<
       const slash = at.lastIndexOf('/');
       if (hasCode(error, 'ENOENT') && slash > 0) {
         missing.push(at);
-        at = at.slice(0, slash).replace(/(?!^)\/+$/, '');
+        at = at.slice(0, slash);
         continue;
       }
       if (!hasCode(error, 'EEXIST')) throw face(error, 'mkdir', at);
-      const attr = yield* faced(() => vfs.stat(caller, at), 'mkdir', at);
-      if (!isDirectory(attr.mode)) {
-        if (missing.length === 0) throw face(error, 'mkdir', at);
-        throw face(new FsError('ENOTDIR', 'mkdir'), 'mkdir', at);
+      let isThere = false;
+      try {
+        isThere = isDirectory((yield* wait(vfs.stat(caller, at))).mode);
+      } catch (statError) {
+        if (missing.length === 0) throw face(statError, 'mkdir', at);
       }
+      if (!isThere) throw face(missing.length === 0 ? error : new FsError('ENOTDIR', 'mkdir'), 'mkdir', at);
     }
     const next = missing.pop();
     if (next === undefined) return first === undefined ? undefined : (encodeName(first) as string);
@@ -454,9 +490,7 @@ export function* mkdtempDisposableSync(
 export function* rmdir(state: VolumeState, path: PathLike, options?: Abortable): Task<void> {
   const name = toPath(path);
   const bag = bagOf<Abortable & { recursive?: unknown }>(options);
-  if (bag.recursive !== undefined && bag.recursive !== false) {
-    throw invalidValue('options.recursive', bag.recursive, 'is no longer supported');
-  }
+  if (bag.recursive !== undefined) throw invalidValue('options.recursive', bag.recursive, 'is no longer supported');
   const { vfs, caller } = begin(state, bag);
   yield* faced(() => vfs.rmdir(caller, name), 'rmdir', name);
 }
@@ -511,6 +545,7 @@ function* removeTree(state: VolumeState, path: string, removal: Removal): Task<v
     throw systemError('ERR_FS_EISDIR', 'Path is a directory', { code: 'EISDIR', message, path, syscall: 'rm', errno: 21 });
   }
 
+  if (yield* removeIfEmpty(state, path, removal)) return;
   const doomed: Doomed[] = [{ path, entries: yield* list(state, path, false) }];
   for (let dir = doomed.at(-1); dir !== undefined; dir = doomed.at(-1)) {
     checkSignal(state);
@@ -522,13 +557,31 @@ function* removeTree(state: VolumeState, path: string, removal: Removal): Task<v
     }
     const name = child(dir.path, entry.name);
     if (!isDirectory(yield* typeOf(state, dir.path, entry))) yield* removeName(state, name, removal);
-    else {
+    else if (!(yield* removeIfEmpty(state, name, removal))) {
       const entries = yield* listIfDirectory(state, name);
       if (entries === undefined) yield* removeName(state, name, removal);
       else doomed.push({ path: name, entries });
     }
   }
 }
+
+/** Tells whether the directory is gone. Each directory is tried before its names are, so that what may not be removed keeps what is in it. */
+function* removeIfEmpty(state: VolumeState, path: string, removal: Removal): Task<boolean> {
+  const { vfs, caller } = state;
+  let isGone = true;
+  yield* retried(state, removal, function* () {
+    try {
+      yield* faced(() => vfs.rmdir(caller, path), 'rmdir', path);
+    } catch (error) {
+      if (!NOT_EMPTY.some((code) => hasCode(error, code))) throw error;
+      isGone = false;
+    }
+  });
+  return isGone;
+}
+
+/** What rmdir says of a directory with names in it, and of what is no directory any more. */
+const NOT_EMPTY = ['ENOTEMPTY', 'EEXIST', 'ENOTDIR'] as const;
 
 /** undefined for what was a directory a moment ago and is none now. */
 function* listIfDirectory(state: VolumeState, path: string): Task<DirEntry[] | undefined> {
