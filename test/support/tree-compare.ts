@@ -35,15 +35,19 @@ class Comparison {
   async #directory(dir: TreeNode, path: string): Promise<void> {
     const file = await this.#vfs.open(this.#by, path, O_RDONLY | O_DIRECTORY | O_NOATIME);
     const names: string[] = [];
-    for (;;) {
-      const entries = await file.readdir(this.#by, 7);
-      if (entries.length === 0) break;
-      for (const entry of entries) {
-        names.push(entry.name);
-        checkEntry(entry, dir);
+    // Closed also where they differ: the comparison with another model may come next.
+    try {
+      for (;;) {
+        const entries = await file.readdir(this.#by, 7);
+        if (entries.length === 0) break;
+        for (const entry of entries) {
+          names.push(entry.name);
+          checkEntry(entry, dir);
+        }
       }
+    } finally {
+      await file.close(this.#by);
     }
-    await file.close(this.#by);
     check(names.sort().join('/'), [...dir.entries.keys()].sort().join('/'), 'names', path);
     await this.#attributes(dir, path);
     for (const [name, node] of dir.entries) {

@@ -771,6 +771,21 @@ export class TreeModel {
     this.setxattr(caller, handle.node, name, value, flags);
   }
 
+  /** Blocks that all files may take, those without a name too. */
+  blocksUsed(): number {
+    const nodes = new Set([...this.handles].map(({ node }) => node));
+    for (const { node } of this.everything()) nodes.add(node);
+    let blocks = 0;
+    for (const node of nodes) blocks += node.blocks.size;
+    return blocks;
+  }
+
+  /** There was no space for a change of the data: nothing is changed but set-id bits. */
+  refuseSpace(caller: Caller, node: TreeNode): void {
+    this.#killPrivileges(caller, node);
+    this.#mayBeModified(node);
+  }
+
   /** A store through a mapped view: `mtime` moves at some time. */
   store(node: TreeNode, pos: number, data: Uint8Array): void {
     node.data.write(pos, data);

@@ -41,6 +41,8 @@ export interface TreeConfig {
   readonly dentryBytes: number;
   /** Inodes that there can be, or any number. */
   readonly inodesMax: number | undefined;
+  /** Bytes of data that there can be, or any number. */
+  readonly bytesMax: number | undefined;
   /** Chance that a call is made with nowait first. */
   readonly nowaitShare: number;
   /** Files reach up to about here, bytes. */
@@ -57,6 +59,7 @@ function drawConfig(prng: Prng): TreeConfig {
     budget: prng.pick([16, 64, 256]) * BLOCK,
     dentryBytes: prng.pick([0, 2 ** 20]),
     inodesMax: prng.chance(0.2) ? prng.between(6, 16) : undefined,
+    bytesMax: prng.chance(0.2) ? prng.between(3, 20) * BLOCK : undefined,
     nowaitShare: prng.pick([0, 0.5, 1]),
     fileMax: prng.pick([3, 8, 24]) * BLOCK,
     batchShare: prng.pick([0, 0.05, 0.2]),
@@ -101,9 +104,9 @@ class Mount {
   readonly #budget: number;
 
   constructor(config: TreeConfig, clock: Clock, prng: Prng) {
-    const { budget, inodesMax, slowShare } = config;
+    const { budget, inodesMax, bytesMax, slowShare } = config;
     const cache = new PageCache({ budget, clock });
-    const fs = new MemFs({ cache, clock, inodes: inodesMax });
+    const fs = new MemFs({ cache, clock, inodes: inodesMax, bytes: bytesMax });
     this.fs = slowShare === 0 ? fs : slowed(fs, slowShare, prng);
     this.#filler = new Vfs(new MemFs({ cache, clock }), { clock });
     this.#budget = budget;
@@ -130,10 +133,22 @@ interface Call {
   readonly caller: Caller;
   real(caller: Caller): MaybePromise<unknown>;
   model(): unknown;
+  /** What it needs space for, if space can end. */
+  readonly space?: Space;
   /** Takes effect even if it fails: it is not made twice. */
   readonly isOnce?: boolean;
   /** Throws unless the answers agree; what of the model depends on the real answer happens here. Equal answers agree by default. */
   settle?(actual: never, expected: never): void;
+}
+
+interface Space {
+  readonly node: TreeNode;
+  /** Bytes that it sets, and the most blocks for them. */
+  readonly bytes: number;
+  /** The call on the model where there was space for fewer bytes. */
+  partly?(bytes: number): unknown;
+  /** What the model does where there was none at all. */
+  refused?(): void;
 }
 
 /** An open file on both sides. */
@@ -204,11 +219,31 @@ class TreeWorld {
     this.#tick();
     const line = `${call.caller.uid} ${call.text}`;
     this.#say(line);
-    const expected = attempt(call.model);
     const pending = this.#start(call);
     const actual = isPromise(pending) ? ((await pending) as Outcome) : pending;
     this.#trace?.(`  ${actual.code ?? 'ok'}`);
-    finish(call, actual, expected);
+    if (call.space === undefined || !this.#ranOut(call, call.space, actual)) finish(call, actual, attempt(call.model));
+  }
+
+  /** Did the call end, or stop early, because there may not have been space for all of it? The model follows. */
+  #ranOut(call: Call, space: Space, actual: Outcome): boolean {
+    const { bytesMax } = this.#config;
+    const blocks = Math.ceil(space.bytes / BLOCK) + 1;
+    if (bytesMax === undefined || (this.#model.blocksUsed() + blocks) * BLOCK <= bytesMax) return false;
+    if (actual.code === 'ENOSPC') {
+      this.#model.refuseSpace(call.caller, space.node);
+      space.refused?.();
+      return true;
+    }
+    const { value } = actual;
+    const { partly } = space;
+    if (partly === undefined || typeof value !== 'number' || value === 0 || value >= space.bytes) return false;
+    finish(
+      call,
+      actual,
+      attempt(() => partly(value)),
+    );
+    return true;
   }
 
   /** Makes all calls at one moment without waiting in between: their answers may not depend on the order. */
@@ -407,7 +442,7 @@ class TreeWorld {
     const caller = this.#caller();
     for (const name of prng.shuffle([...NAMES]).slice(0, count)) {
       const path = dir + name;
-      // Inodes run out for whoever comes last: an order after all.
+      // Inodes run out for whoever comes last, as space does: an order after all.
       if (kind === 'remove') calls.push(this.#unlinkCall(caller, path));
       else if (this.#config.inodesMax === undefined) {
         calls.push(prng.chance(0.5) ? this.#mkdirCall(caller, path) : this.#symlinkCall(caller, 'x', path));
@@ -418,7 +453,7 @@ class TreeWorld {
       const { node } = open.handle;
       if (node.isDirectory || used.has(node)) continue;
       used.add(node);
-      const roll = prng.below(3);
+      const roll = this.#config.bytesMax === undefined ? prng.below(3) : 1;
       if (roll === 0) calls.push(this.#writeCall(caller, open, this.#data(), this.#pos()));
       else if (roll === 1) for (let i = 0; i < 3; i++) calls.push(this.#readCall(caller, open, this.#length(), this.#pos()));
       else {
@@ -756,6 +791,11 @@ class TreeWorld {
       caller,
       real: (by) => file.write(by, new IovIter(data), pos),
       model: () => this.#model.write(caller, handle, data, pos),
+      space: {
+        node: handle.node,
+        bytes: data.length,
+        partly: (bytes) => this.#model.write(caller, handle, data.subarray(0, bytes), pos),
+      },
       settle: (count: number, expected: number) => {
         check(count, expected, 'bytes written');
         check(file.position, handle.pos, 'the position');
@@ -797,6 +837,14 @@ class TreeWorld {
       caller,
       real: (by) => file.fallocate(by, mode, offset, length),
       model: () => this.#model.fallocate(caller, handle, mode, offset, length),
+      space: {
+        node: handle.node,
+        bytes: length,
+        // As on xfs: the range is freed first, so that it is zero even if there are no blocks for it then.
+        refused: () => {
+          if ((mode & ZERO_RANGE) !== 0) handle.node.data.zero(offset, length);
+        },
+      },
     };
   }
 
@@ -807,6 +855,7 @@ class TreeWorld {
       caller,
       real: (by) => from.file.copyRange(by, pos, to.file, posOut, length),
       model: () => this.#model.copyRange(caller, from.handle, pos, to.handle, posOut, length),
+      space: { node: to.handle.node, bytes: length },
       settle: (count: number, expected: ReturnType<TreeModel['copyRange']>) => {
         if (count > expected.most || (count === 0 && expected.most > 0)) throw new Error(`copied ${count} of ${expected.most} bytes`);
         expected.finish(count);
@@ -895,7 +944,8 @@ class TreeWorld {
     const pos = this.#pos();
     const data = this.#data();
     const into = new Uint8Array(data.length);
-    const stores = this.#prng.chance(0.5);
+    // A store that fails half way leaves a half: not where space can end.
+    const stores = this.#config.bytesMax === undefined && this.#prng.chance(0.5);
     return {
       text: `map #${id} ${pos}+${data.length} ${stores ? 'store' : 'load'}`,
       caller,
