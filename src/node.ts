@@ -6,6 +6,8 @@ import { bindTracer } from './base/tracer.ts';
 bindTracer(channel);
 
 export { FileDevice, type FileDeviceOptions } from './block/file-device.ts';
+export { Mount, type MountOptions, mount } from './fuse/mount/mount.ts';
+export type { ServerOptions } from './fuse/server/options.ts';
 export * from './index.ts';
 export { Dir } from './volume/dir.ts';
 export { Dirent } from './volume/dirent.ts';

@@ -1,0 +1,47 @@
+// The thread that serves a mount: makes the filesystem, waits in read(2) on the device, answers. Started by mount.ts.
+
+import { parentPort, workerData } from 'node:worker_threads';
+import { FsError } from '../../base/fs-error.ts';
+import { ROOT } from '../../vfs/caller.ts';
+import { FileSystem } from '../../vfs/file-system.ts';
+import { FuseServer } from '../server/server.ts';
+import { DevFuse } from '../transport/dev-fuse.ts';
+import type { FromWorker, ToWorker, WorkerData } from './messages.ts';
+
+const { source, args, options } = workerData as WorkerData;
+const tell = (message: FromWorker): void => parentPort?.postMessage(message);
+
+async function load(): Promise<FileSystem> {
+  const module = (await import(source)) as { default?: (args: unknown) => unknown };
+  if (typeof module.default !== 'function')
+    throw new FsError('EINVAL', 'mount', { detail: `${source} has no function as its default export` });
+  const fs = await module.default(args);
+  if (!(fs instanceof FileSystem)) throw new FsError('EINVAL', 'mount', { detail: `${source} made no FileSystem` });
+  return fs;
+}
+
+function whatIs(error: unknown): { message: string; code: string | undefined } {
+  const { message, code } = error as { message?: unknown; code?: unknown };
+  return { message: String(message ?? error), code: typeof code === 'string' ? code : undefined };
+}
+
+try {
+  const fs = await load();
+  const { mode } = await fs.getattr(ROOT, fs.root);
+  const { fd } = await new Promise<ToWorker>((resolve) => {
+    parentPort?.once('message', resolve);
+    tell({ kind: 'loaded', rootMode: mode, checksAccess: fs.checksAccess, isReadOnly: fs.isReadOnly });
+  });
+  const server = new FuseServer(fs, new DevFuse(fd), options, {
+    onReady: ({ minor }) => tell({ kind: 'ready', minor }),
+    onBug: (error, request) => {
+      const stack = error instanceof Error ? (error.stack ?? error.message) : String(error);
+      tell({ kind: 'bug', request, stack, inFlight: server.inFlight });
+    },
+  });
+  await server.run();
+  tell({ kind: 'ended', error: undefined });
+} catch (error) {
+  tell({ kind: 'ended', error: whatIs(error) });
+}
+parentPort?.close();

@@ -1,0 +1,149 @@
+import { FsError } from '../../base/fs-error.ts';
+import { FUSE_KERNEL_MINOR_VERSION, FUSE_KERNEL_VERSION } from '../abi/flags.ts';
+import * as init from '../abi/init-flags.ts';
+import type { InitReply } from '../abi/reply-encoder.ts';
+
+const KIB = 1024;
+
+/** What a server asks for at INIT. What the kernel does not offer is left out. Defaults are for a filesystem that changes through its mount only. */
+export interface ServerOptions {
+  /** Bytes of the largest WRITE. Default 1 MiB. */
+  readonly maxWrite?: number;
+  /** Bytes read ahead by the kernel. Default: its own, 128 KiB. */
+  readonly maxReadahead?: number;
+  /** Requests in the background at once. Default 64. */
+  readonly maxBackground?: number;
+  readonly congestionThreshold?: number;
+  /** Nanoseconds: how fine times are. Default 1. */
+  readonly timeGran?: number;
+  /** Seconds after which a request that is not answered ends the connection. Default: never. */
+  readonly requestTimeout?: number;
+  /** The kernel's page cache holds written data back, and owns size and times meanwhile. Default: yes. */
+  readonly writebackCache?: boolean;
+  /** POSIX ACLs, checked by the kernel. Default: yes. */
+  readonly posixAcl?: boolean;
+  /** Byte-range locks and flock come here, instead of being kept in the kernel. Default: yes. */
+  readonly locks?: boolean;
+  /** Listings with attributes: always, where they are expected to pay, or never. Default 'auto'. */
+  readonly readdirplus?: 'always' | 'auto' | 'never';
+  /** Targets of symbolic links stay in the kernel's cache. Default: yes. */
+  readonly cacheSymlinks?: boolean;
+  /** Lookups and listings of one directory beside each other. Default: yes. */
+  readonly parallelDirops?: boolean;
+  /** File handles can be opened after the kernel forgot the file. Default: no; inode numbers of most filesystems here end with their forgetting. */
+  readonly exportSupport?: boolean;
+  /** FUSE_* masks to ask for beside, and to leave out whatever else is said. */
+  readonly flags?: readonly number[];
+  readonly withoutFlags?: readonly number[];
+}
+
+/** What was agreed on. */
+export interface Agreement {
+  readonly minor: number;
+  readonly flags: init.InitFlags;
+  /** Bytes of the largest WRITE, and of the buffer for requests. */
+  readonly maxWrite: number;
+  readonly bufferSize: number;
+  /** Bytes of data that an answer has at most. */
+  readonly maxAnswer: number;
+}
+
+/** The kernel's side of INIT. */
+export interface InitOffer {
+  readonly major: number;
+  readonly minor: number;
+  readonly max_readahead: number;
+  readonly flags: number;
+  readonly flags2: number;
+}
+
+/** The oldest minor that is served: from there on the messages that are used here have one form. */
+const MINOR_MIN = 23;
+/** Kernels ask for so much at once, whatever the largest WRITE is. */
+const ANSWER_MIN = 1024 * KIB;
+/** Bytes of header and struct in front of the data of a WRITE. */
+const WRITE_HEADER = 80;
+/** Of the longest attribute, with its name and header. */
+const XATTR_MESSAGE = 65536 + 512;
+
+/** Bytes of a receive buffer that takes everything which these options let through. */
+export function bufferSize(maxWrite: number): number {
+  return Math.max(8 * KIB, WRITE_HEADER + maxWrite, WRITE_HEADER + XATTR_MESSAGE);
+}
+
+export function maxWriteOf(options: ServerOptions): number {
+  const { maxWrite = 1024 * KIB } = options;
+  if (!Number.isInteger(maxWrite) || maxWrite < 4096 || maxWrite > 128 * 1024 * KIB) {
+    throw new FsError('EINVAL', 'mount', { detail: `maxWrite ${maxWrite}, from 4096 to 128 MiB` });
+  }
+  return maxWrite;
+}
+
+/**
+ * What INIT is answered with, and what holds from then on.
+ *
+ * Errors: EPROTO for a kernel that is too old.
+ */
+export function agree(offer: InitOffer, options: ServerOptions): { reply: InitReply; agreement: Agreement } {
+  if (offer.major < FUSE_KERNEL_VERSION || (offer.major === FUSE_KERNEL_VERSION && offer.minor < MINOR_MIN)) {
+    throw new FsError('EPROTO', 'mount', { detail: `FUSE ${offer.major}.${offer.minor}, from 7.${MINOR_MIN} on` });
+  }
+  const minor = offer.major > FUSE_KERNEL_VERSION ? FUSE_KERNEL_MINOR_VERSION : Math.min(offer.minor, FUSE_KERNEL_MINOR_VERSION);
+  const maxWrite = maxWriteOf(options);
+  const flags = init.initFlagsOf(...wanted(options).filter((mask) => init.hasInitFlag(offer, mask)));
+  const { maxBackground = 64 } = options;
+  return {
+    reply: {
+      major: FUSE_KERNEL_VERSION,
+      minor,
+      max_readahead: Math.min(offer.max_readahead, options.maxReadahead ?? offer.max_readahead),
+      flags: flags.flags,
+      flags2: flags.flags2,
+      max_background: maxBackground,
+      congestion_threshold: options.congestionThreshold ?? Math.floor((maxBackground * 3) / 4),
+      max_write: maxWrite,
+      time_gran: options.timeGran ?? 1,
+      max_pages: Math.min(65535, Math.ceil(maxWrite / 4096)),
+      request_timeout: options.requestTimeout ?? 0,
+    },
+    agreement: { minor, flags, maxWrite, bufferSize: bufferSize(maxWrite), maxAnswer: Math.max(maxWrite, ANSWER_MIN) },
+  };
+}
+
+function wanted(options: ServerOptions): number[] {
+  const {
+    writebackCache = true,
+    posixAcl = true,
+    locks = true,
+    readdirplus = 'auto',
+    cacheSymlinks = true,
+    parallelDirops = true,
+  } = options;
+  const masks = [
+    init.FUSE_ASYNC_READ,
+    init.FUSE_ATOMIC_O_TRUNC,
+    init.FUSE_BIG_WRITES,
+    init.FUSE_DONT_MASK,
+    init.FUSE_AUTO_INVAL_DATA,
+    init.FUSE_ASYNC_DIO,
+    init.FUSE_ABORT_ERROR,
+    init.FUSE_MAX_PAGES,
+    init.FUSE_HANDLE_KILLPRIV_V2,
+    init.FUSE_SETXATTR_EXT,
+    init.FUSE_INIT_EXT,
+    init.FUSE_CREATE_SUPP_GROUP,
+    init.FUSE_DIRECT_IO_ALLOW_MMAP,
+  ];
+  if (writebackCache) masks.push(init.FUSE_WRITEBACK_CACHE);
+  if (posixAcl) masks.push(init.FUSE_POSIX_ACL);
+  if (locks) masks.push(init.FUSE_POSIX_LOCKS, init.FUSE_FLOCK_LOCKS);
+  if (readdirplus !== 'never') masks.push(init.FUSE_DO_READDIRPLUS);
+  if (readdirplus === 'auto') masks.push(init.FUSE_READDIRPLUS_AUTO);
+  if (cacheSymlinks) masks.push(init.FUSE_CACHE_SYMLINKS);
+  if (parallelDirops) masks.push(init.FUSE_PARALLEL_DIROPS);
+  if (options.exportSupport === true) masks.push(init.FUSE_EXPORT_SUPPORT);
+  else masks.push(init.FUSE_NO_EXPORT_SUPPORT);
+  if ((options.requestTimeout ?? 0) > 0) masks.push(init.FUSE_REQUEST_TIMEOUT);
+  const without = options.withoutFlags ?? [];
+  return [...masks, ...(options.flags ?? [])].filter((mask) => !without.includes(mask));
+}

@@ -1,0 +1,300 @@
+import type { AbortSignalLike } from '../../base/abort.ts';
+import { assert } from '../../base/assert.ts';
+import { ERRNO } from '../../base/errno.ts';
+import { FsError, hasCode } from '../../base/fs-error.ts';
+import { isPromise } from '../../base/task.ts';
+import type { Caller } from '../../vfs/caller.ts';
+import type { FileSystem } from '../../vfs/file-system.ts';
+import { CAP_ALL } from '../../vfs/uapi.ts';
+import { DirentWriter } from '../abi/dirents.ts';
+import { FUSE_KERNEL_VERSION, FUSE_ROOT_ID } from '../abi/flags.ts';
+import * as init from '../abi/init-flags.ts';
+import { FUSE_DESTROY, FUSE_INIT, FUSE_INTERRUPT, opcodeName } from '../abi/opcodes.ts';
+import { REPLY_BODY, ReplyEncoder } from '../abi/reply-encoder.ts';
+import { Request } from '../abi/request.ts';
+import { type FuseChannel, SESSION_END } from '../transport/channel.ts';
+import { HANDLERS, type OperationContext } from './operations.ts';
+import { type Agreement, agree, bufferSize, maxWriteOf, type ServerOptions } from './options.ts';
+import { PendingReply } from './reply.ts';
+
+/** A request that waits for its filesystem. */
+export interface InFlight {
+  readonly unique: number;
+  readonly operation: string;
+  readonly node: number;
+  readonly pid: number;
+  /** Clock milliseconds (performance.now). */
+  readonly since: number;
+}
+
+export interface ServerHooks {
+  /** INIT is answered. */
+  onReady?(agreement: Agreement): void;
+  /** A request failed by a fault of ours or of the filesystem, not by an error that it answers. It was answered with EIO. */
+  onBug?(error: unknown, request: string): void;
+}
+
+/** The signal of one request: INTERRUPT aborts it. */
+class Interrupt implements AbortSignalLike {
+  aborted = false;
+  readonly #listeners = new Set<() => void>();
+
+  abort(): void {
+    if (this.aborted) return;
+    this.aborted = true;
+    for (const listener of [...this.#listeners]) listener();
+    this.#listeners.clear();
+  }
+
+  addEventListener(_type: 'abort', listener: () => void): void {
+    this.#listeners.add(listener);
+  }
+
+  removeEventListener(_type: 'abort', listener: () => void): void {
+    this.#listeners.delete(listener);
+  }
+}
+
+interface Pending extends InFlight {
+  readonly interrupt: Interrupt;
+}
+
+/** Buffers kept for the next answers. */
+const POOL_MAX = 16;
+
+/**
+ * Serves one FileSystem to one FUSE kernel, or to whoever plays it.
+ *
+ * Invariants:
+ * 1. Every request that is owed an answer gets exactly one, unless the session ends first.
+ * 2. Lookups that an answer hands over are the kernel's exactly if the answer arrived; otherwise they are forgotten at once.
+ * 3. `#pending` holds the requests whose filesystem has promised an answer. While it is empty the thread may wait in the channel.
+ */
+export class FuseServer implements OperationContext {
+  readonly fs: FileSystem;
+  readonly dirents = new DirentWriter();
+  readonly #channel: FuseChannel;
+  readonly #options: ServerOptions;
+  readonly #hooks: ServerHooks;
+  readonly #request = new Request();
+  readonly #encoder = new ReplyEncoder(new Uint8Array(65536 + 4096));
+  readonly #pending = new Map<number, Pending>();
+  readonly #owners = new Map<bigint, number>();
+  /** Who has set byte-range locks through an open file. */
+  readonly #lockOwners = new Map<number, Set<number>>();
+  #lastOwner = 0;
+  #agreement: Agreement | undefined;
+  #buffer: Uint8Array;
+  #isBufferKept = false;
+  readonly #pool: Uint8Array[] = [];
+  #isEnding = false;
+
+  constructor(fs: FileSystem, channel: FuseChannel, options: ServerOptions = {}, hooks: ServerHooks = {}) {
+    if (fs.root !== FUSE_ROOT_ID)
+      throw new FsError('EINVAL', 'mount', { detail: `a root with number ${fs.root}; FUSE has ${FUSE_ROOT_ID}` });
+    this.fs = fs;
+    this.#channel = channel;
+    this.#options = options;
+    this.#hooks = hooks;
+    this.#buffer = new Uint8Array(bufferSize(maxWriteOf(options)));
+  }
+
+  get agreement(): Agreement {
+    assert(this.#agreement !== undefined, 'INIT comes first');
+    return this.#agreement;
+  }
+
+  /** Requests that wait for the filesystem, the oldest first. */
+  get inFlight(): InFlight[] {
+    return [...this.#pending.values()].map(({ interrupt: _, ...shown }) => shown);
+  }
+
+  /**
+   * Serves until the session ends, then ends the filesystem.
+   *
+   * Errors: those of the channel; EPROTO for a peer that does not speak FUSE; those of ending the filesystem.
+   */
+  async run(): Promise<void> {
+    try {
+      while (!this.#isEnding) {
+        const received = this.#channel.receive(this.#buffer, this.#pending.size === 0);
+        const length = isPromise(received) ? await received : received;
+        if (length === SESSION_END) break;
+        this.#serve(length);
+        // Answers that became possible go out before the thread waits again.
+        if (this.#pending.size > 0) await undefined;
+      }
+    } finally {
+      for (const { interrupt } of this.#pending.values()) interrupt.abort();
+      this.#channel.close();
+      await this.fs.destroy();
+    }
+  }
+
+  /** The session ends: what is under way is interrupted. */
+  end(): void {
+    this.#isEnding = true;
+    this.#channel.close();
+  }
+
+  #serve(length: number): void {
+    const request = this.#request;
+    let wrong: unknown;
+    try {
+      request.decode(this.#buffer, length);
+    } catch (error) {
+      wrong = error;
+    }
+    // Nobody to tell: whoever sends that does not speak FUSE.
+    if (wrong !== undefined && !request.hasId) throw wrong;
+    const reply = new PendingReply(this.#encoder, this.#channel, request.unique, request.isResend);
+    if (wrong !== undefined) {
+      if (request.operation?.replies !== false) reply.fail(wrong);
+      return;
+    }
+    if (request.operation?.replies === false) {
+      this.#note();
+      return;
+    }
+    try {
+      if (request.opcode === FUSE_INIT) this.#init(reply);
+      else if (this.#agreement === undefined) throw new FsError('EIO', 'fuse', { detail: 'a request before INIT' });
+      else if (request.opcode === FUSE_DESTROY) this.#destroy(reply);
+      else this.#dispatch(reply);
+    } catch (error) {
+      this.#fail(reply, error, opcodeName(request.opcode));
+    }
+  }
+
+  #dispatch(reply: PendingReply): void {
+    const request = this.#request;
+    const handler = HANDLERS.get(request.opcode);
+    if (handler === undefined) {
+      reply.send((encoder) => encoder.error(-ERRNO.ENOSYS));
+      return;
+    }
+    const interrupt = new Interrupt();
+    const { unique, nodeid, pid, opcode } = request;
+    const answered = handler(this, request, this.#caller(interrupt), reply);
+    if (!isPromise(answered)) return;
+    const operation = opcodeName(opcode);
+    this.#pending.set(unique, { unique, operation, node: nodeid, pid, since: performance.now(), interrupt });
+    const kept = this.#isBufferKept ? this.#buffer : undefined;
+    if (kept !== undefined) {
+      this.#isBufferKept = false;
+      this.#buffer = this.takeBuffer(kept.length);
+    }
+    void (answered as Promise<unknown>)
+      .catch((error: unknown) => this.#fail(reply, error, operation))
+      .catch((error: unknown) => this.#hooks.onBug?.(error, operation))
+      .finally(() => {
+        this.#pending.delete(unique);
+        if (kept !== undefined) this.releaseBuffer(kept);
+      });
+  }
+
+  /** On whose behalf the current request is made. What the kernel does not tell, it has checked by itself. */
+  #caller(signal: Interrupt): Caller {
+    const { uid, gid, pid, groups } = this.#request;
+    return { uid, gid, pid, groups: groups.length === 0 ? NO_GROUPS : [...groups], caps: uid === 0 ? CAP_ALL : 0, umask: 0, signal };
+  }
+
+  #init(reply: PendingReply): void {
+    const { init_in: offer } = this.#request;
+    const { major, minor, max_readahead, flags, flags2 } = offer;
+    if (this.#agreement !== undefined) throw new FsError('EIO', 'fuse', { detail: 'a second INIT' });
+    const { reply: answer, agreement } = agree({ major, minor, max_readahead, flags, flags2 }, this.#options);
+    if (major > FUSE_KERNEL_VERSION) {
+      // It will ask again, in words that we know.
+      reply.send((encoder) => encoder.init(answer));
+      return;
+    }
+    this.#agreement = agreement;
+    this.#encoder.agree(agreement.minor);
+    reply.send((encoder) => encoder.init(answer));
+    this.#request.agree(agreement.minor, init.hasInitFlag(agreement.flags, init.FUSE_SETXATTR_EXT));
+    this.#hooks.onReady?.(agreement);
+  }
+
+  #destroy(reply: PendingReply): void {
+    reply.empty();
+    this.#isEnding = true;
+  }
+
+  /** What is not answered: FORGET, BATCH_FORGET, INTERRUPT, and what nobody here has asked for. */
+  #note(): void {
+    const request = this.#request;
+    if (request.opcode === FUSE_INTERRUPT) {
+      // One for a request that is answered already is too late, and nothing.
+      this.#pending.get(request.interruptedUnique)?.interrupt.abort();
+      return;
+    }
+    for (let i = 0; i < request.forgetCount; i++) {
+      request.forgetAt(i);
+      if (request.forgetNodeid !== this.fs.root) this.fs.forget(request.forgetNodeid, request.forgetNlookup);
+    }
+  }
+
+  /** Answers with the error; a fault is told too. */
+  #fail(reply: PendingReply, error: unknown, operation: string): void {
+    const isAnswer = error instanceof FsError || hasErrno(error);
+    if (!isAnswer) this.#hooks.onBug?.(error, operation);
+    if (reply.isSent) return;
+    if (isAnswer) reply.fail(error);
+    else reply.send((encoder) => encoder.error(-ERRNO.EIO));
+  }
+
+  // OperationContext.
+
+  takeBuffer(bytes: number): Uint8Array {
+    const size = Math.max(bytes, REPLY_BODY + this.#maxAnswer);
+    const found = this.#pool.pop();
+    return found !== undefined && found.length >= size ? found : new Uint8Array(size);
+  }
+
+  releaseBuffer(buffer: Uint8Array): void {
+    if (this.#pool.length < POOL_MAX) this.#pool.push(buffer);
+  }
+
+  get #maxAnswer(): number {
+    return this.#buffer.length;
+  }
+
+  keepRequest(): void {
+    this.#isBufferKept = true;
+  }
+
+  ownerOf(word: bigint): number {
+    let owner = this.#owners.get(word);
+    if (owner === undefined) {
+      owner = ++this.#lastOwner;
+      this.#owners.set(word, owner);
+    }
+    return owner;
+  }
+
+  forgetOwner(word: bigint): void {
+    this.#owners.delete(word);
+  }
+
+  noteLock(fh: number, owner: number): void {
+    const owners = this.#lockOwners.get(fh);
+    if (owners === undefined) this.#lockOwners.set(fh, new Set([owner]));
+    else owners.add(owner);
+  }
+
+  takeLockOwners(fh: number): Iterable<number> {
+    const owners = this.#lockOwners.get(fh);
+    if (owners === undefined) return [];
+    this.#lockOwners.delete(fh);
+    return owners;
+  }
+}
+
+const NO_GROUPS: readonly number[] = [];
+
+/** A node:fs error, as a filesystem over the host throws them. */
+function hasErrno(error: unknown): boolean {
+  if (typeof error !== 'object' || error === null || !('code' in error)) return false;
+  return Object.keys(ERRNO).some((code) => hasCode(error, code as keyof typeof ERRNO));
+}
