@@ -1,5 +1,5 @@
 import { FsError, hasCode } from '../base/fs-error.ts';
-import { type Task, wait } from '../base/task.ts';
+import { type MaybePromise, run, type Task, wait } from '../base/task.ts';
 import { type Caller, hasCap } from './caller.ts';
 import type { Dcache } from './dcache.ts';
 import type { FileSystem } from './file-system.ts';
@@ -48,19 +48,27 @@ export class AccessControl {
     return this.#fs.checksAccess || ((caller.caps & CAP_DAC_OVERRIDE) !== 0 && (caller.caps & CAP_FOWNER) !== 0);
   }
 
-  *mayCreate(caller: Caller, dir: Vnode, syscall: string): Task<void> {
+  /** May a name be made in a directory that is locked? Errors: EACCES, EROFS; ENOENT for one that was removed. */
+  mayCreate(caller: Caller, dir: Vnode, syscall: string): MaybePromise<void> {
     if (this.#fs.isReadOnly) throw new FsError('EROFS', syscall);
     if (dir.isDead) throw new FsError('ENOENT', syscall);
     checkGood(dir, syscall);
-    if (this.#overrides(caller)) return;
+    if (!this.#overrides(caller)) return run(this.#mayCreate(caller, dir, syscall));
+  }
+
+  *#mayCreate(caller: Caller, dir: Vnode, syscall: string): Task<void> {
     yield* this.refresh(caller, dir);
     checkCreate(caller, dir, yield* this.aclOf(caller, dir), syscall);
   }
 
-  *mayDelete(caller: Caller, dir: Vnode, victim: Vnode, syscall: string): Task<void> {
+  /** May the name of `victim` be taken from a directory that is locked? Errors: EACCES, EPERM, EROFS. */
+  mayDelete(caller: Caller, dir: Vnode, victim: Vnode, syscall: string): MaybePromise<void> {
     if (this.#fs.isReadOnly) throw new FsError('EROFS', syscall);
     checkGood(dir, syscall);
-    if (this.#overrides(caller)) return;
+    if (!this.#overrides(caller)) return run(this.#mayDelete(caller, dir, victim, syscall));
+  }
+
+  *#mayDelete(caller: Caller, dir: Vnode, victim: Vnode, syscall: string): Task<void> {
     yield* this.refresh(caller, dir);
     yield* this.refresh(caller, victim);
     checkDelete(caller, dir, yield* this.aclOf(caller, dir), victim, syscall);

@@ -148,7 +148,7 @@ export class FileDescription {
   }
 
   *#readInTurn(caller: Caller, into: Uint8Array, rwf: number): Task<number> {
-    yield* acquire(this.#positionLock, caller, 'read');
+    yield* wait(acquire(this.#positionLock, caller, 'read'));
     const iocb: Kiocb = { pos: this.position, flags: rwf, signal: caller.signal };
     return yield* wait(this.#moving(iocb, () => this.#readAt(caller, iocb, into)));
   }
@@ -182,7 +182,7 @@ export class FileDescription {
   }
 
   *#writeInTurn(caller: Caller, source: WriteSource, flags: number): Task<number> {
-    yield* acquire(this.#positionLock, caller, 'write');
+    yield* wait(acquire(this.#positionLock, caller, 'write'));
     const iocb: Kiocb = { pos: this.position, flags, signal: caller.signal };
     return yield* wait(this.#moving(iocb, () => this.#writeAt(caller, iocb, source)));
   }
@@ -249,7 +249,7 @@ export class FileDescription {
   }
 
   *#lseek(caller: Caller, offset: number, whence: number): Task<number> {
-    yield* acquire(this.#positionLock, caller, 'lseek');
+    yield* wait(acquire(this.#positionLock, caller, 'lseek'));
     try {
       let pos = offset;
       if (whence === SEEK_CUR) pos += this.position;
@@ -460,7 +460,7 @@ export class FileDescription {
   }
 
   *#readdir(caller: Caller, count: number): Task<DirEntry[]> {
-    yield* acquire(this.#positionLock, caller, 'readdir');
+    yield* wait(acquire(this.#positionLock, caller, 'readdir'));
     try {
       if (this.#vnode.isDead) throw new FsError('ENOENT', 'readdir');
       const entries = yield* wait(this.vfs.fs.readdir(caller, this.#vnode.id, this.#fh, this.position, count, false));

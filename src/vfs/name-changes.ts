@@ -1,6 +1,6 @@
 import { FsError } from '../base/fs-error.ts';
 import { RwLock } from '../base/lock.ts';
-import { type MaybePromise, type Task, wait } from '../base/task.ts';
+import { isPromise, type MaybePromise, type Task, wait } from '../base/task.ts';
 import type { AccessControl } from './access-control.ts';
 import type { Entry } from './attr.ts';
 import type { Caller } from './caller.ts';
@@ -57,12 +57,16 @@ export class NameChanges {
       yield* walk.toLast();
       const { dir, name } = walk;
       if (walk.last !== 'norm') throw new FsError('EEXIST', syscall);
-      yield* acquire(dir.lock, caller, syscall);
+      const locked = acquire(dir.lock, caller, syscall);
+      if (isPromise(locked)) yield locked;
       try {
-        if ((yield* lookupLocked(this.#host, caller, dir, name)) !== undefined) throw new FsError('EEXIST', syscall);
+        const found = lookupLocked(this.#host, caller, dir, name);
+        if ((isPromise(found) ? yield found : found) !== undefined) throw new FsError('EEXIST', syscall);
         if (walk.hasSlash && !isMkdir) throw new FsError('ENOENT', syscall);
-        yield* this.#access.mayCreate(caller, dir, syscall);
-        const entry = yield* wait(make(dir, name));
+        const allowed = this.#access.mayCreate(caller, dir, syscall);
+        if (isPromise(allowed)) yield allowed;
+        const made = make(dir, name);
+        const entry = (isPromise(made) ? yield made : made) as Entry;
         this.#dcache.add(dir, name, this.#dcache.instantiate(entry), entry.entryValidMs);
         this.#notifications.entry(dir, name, IN_CREATE);
       } finally {
@@ -83,15 +87,18 @@ export class NameChanges {
         throw new FsError(last === 'dot' ? 'EINVAL' : last === 'dotdot' ? 'ENOTEMPTY' : 'EBUSY', syscall);
       }
       if (this.#fs.isReadOnly) throw new FsError('EROFS', syscall);
-      yield* acquire(dir.lock, caller, syscall);
+      const locked = acquire(dir.lock, caller, syscall);
+      if (isPromise(locked)) yield locked;
       try {
-        const dentry = yield* lookupLocked(this.#host, caller, dir, name);
+        const found = lookupLocked(this.#host, caller, dir, name);
+        const dentry = (isPromise(found) ? yield found : found) as Dentry | undefined;
         if (dentry === undefined) throw new FsError('ENOENT', syscall);
         const { vnode } = dentry;
         if (walk.hasSlash && syscall === 'unlink') throw new FsError(vnode.isDirectory ? 'EISDIR' : 'ENOTDIR', syscall);
         vnode.refs++;
         try {
-          yield* this.#access.mayDelete(caller, dir, vnode, syscall);
+          const allowed = this.#access.mayDelete(caller, dir, vnode, syscall);
+          if (isPromise(allowed)) yield allowed;
           if (syscall === 'rmdir') yield* this.#rmdirLocked(caller, dir, dentry);
           else yield* this.#unlinkLocked(caller, dir, dentry);
         } finally {
@@ -108,7 +115,8 @@ export class NameChanges {
   *#unlinkLocked(caller: Caller, dir: Vnode, dentry: Dentry): Task<void> {
     const { vnode, name } = dentry;
     if (vnode.isDirectory) throw new FsError('EISDIR', 'unlink');
-    yield* wait(this.#fs.unlink(caller, dir.id, name));
+    const unlinked = this.#fs.unlink(caller, dir.id, name);
+    if (isPromise(unlinked)) yield unlinked;
     this.#dcache.drop(dentry);
     this.#notifications.entry(dir, name, IN_DELETE);
     this.#notifications.own(vnode, vnode.dentries === 0 ? IN_DELETE_SELF : IN_ATTRIB);
@@ -118,7 +126,7 @@ export class NameChanges {
     const { vnode, name } = dentry;
     if (!vnode.isDirectory) throw new FsError('ENOTDIR', 'rmdir');
     // Nothing may come into it while it goes.
-    yield* acquire(vnode.lock, caller, 'rmdir');
+    yield* wait(acquire(vnode.lock, caller, 'rmdir'));
     try {
       yield* wait(this.#fs.rmdir(caller, dir.id, name));
       vnode.isDead = true;
@@ -155,15 +163,15 @@ export class NameChanges {
   /** Locks two directories, in the order that all follow. Returns what unlocks them. */
   *#lockBoth(caller: Caller, a: Vnode, b: Vnode): Task<() => void> {
     if (a === b) {
-      yield* acquire(a.lock, caller, 'rename');
+      yield* wait(acquire(a.lock, caller, 'rename'));
       return () => a.lock.unlock();
     }
-    yield* acquire(this.#renameLock, caller, 'rename');
+    yield* wait(acquire(this.#renameLock, caller, 'rename'));
     const held = [this.#renameLock];
     try {
       const aFirst = isWithin(b, a) || (!isWithin(a, b) && a.id < b.id);
       for (const dir of aFirst ? [a, b] : [b, a]) {
-        yield* acquire(dir.lock, caller, 'rename');
+        yield* wait(acquire(dir.lock, caller, 'rename'));
         held.unshift(dir.lock);
       }
     } catch (error) {
@@ -181,14 +189,14 @@ export class NameChanges {
     const isExchange = (flags & RENAME_EXCHANGE) !== 0;
     const failed = (code: 'ENOENT' | 'EEXIST' | 'ENOTDIR' | 'EISDIR' | 'EINVAL' | 'ENOTEMPTY'): FsError => new FsError(code, 'rename');
 
-    const oldDentry = yield* lookupLocked(this.#host, caller, oldDir, oldName);
+    const oldDentry = yield* wait(lookupLocked(this.#host, caller, oldDir, oldName));
     if (oldDentry === undefined) throw failed('ENOENT');
     const moved = oldDentry.vnode;
     moved.refs++;
     let victim: Vnode | undefined;
     let victimLock: RwLock | undefined;
     try {
-      const newDentry = yield* lookupLocked(this.#host, caller, newDir, newName);
+      const newDentry = yield* wait(lookupLocked(this.#host, caller, newDir, newName));
       victim = newDentry?.vnode;
       if (victim !== undefined) victim.refs++;
       if ((flags & RENAME_NOREPLACE) !== 0 && victim !== undefined) throw failed('EEXIST');
@@ -199,11 +207,11 @@ export class NameChanges {
       if (victim?.isDirectory === true && isWithin(oldDir, victim)) throw failed(isExchange ? 'EINVAL' : 'ENOTEMPTY');
       if (victim === moved) return;
 
-      yield* this.#access.mayDelete(caller, oldDir, moved, 'rename');
+      yield* wait(this.#access.mayDelete(caller, oldDir, moved, 'rename'));
       if (victim === undefined) {
-        yield* this.#access.mayCreate(caller, newDir, 'rename');
+        yield* wait(this.#access.mayCreate(caller, newDir, 'rename'));
       } else {
-        yield* this.#access.mayDelete(caller, newDir, victim, 'rename');
+        yield* wait(this.#access.mayDelete(caller, newDir, victim, 'rename'));
         if (!isExchange && moved.isDirectory !== victim.isDirectory) throw failed(moved.isDirectory ? 'ENOTDIR' : 'EISDIR');
       }
       // '..' of a directory changes with its parent: that is a write to it.
@@ -212,7 +220,7 @@ export class NameChanges {
         if (isExchange && victim?.isDirectory === true) yield* this.#access.permission(caller, victim, W_OK, 'rename');
       }
       if (victim?.isDirectory === true && !isExchange) {
-        yield* acquire(victim.lock, caller, 'rename');
+        yield* wait(acquire(victim.lock, caller, 'rename'));
         victimLock = victim.lock;
       }
       yield* wait(this.#fs.rename(caller, oldDir.id, oldName, newDir.id, newName, flags));

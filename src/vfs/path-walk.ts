@@ -1,7 +1,8 @@
 import { FsError } from '../base/fs-error.ts';
 import type { RwLock } from '../base/lock.ts';
-import { type Task, wait } from '../base/task.ts';
+import { isPromise, type MaybePromise, type Task, wait } from '../base/task.ts';
 import type { AccessControl } from './access-control.ts';
+import type { Entry } from './attr.ts';
 import type { Caller } from './caller.ts';
 import type { Dcache } from './dcache.ts';
 import type { Dentry } from './dentry.ts';
@@ -21,23 +22,29 @@ export interface WalkHost {
 }
 
 /** Takes a lock, or with `nowait` throws EAGAIN if somebody has it. */
-export function* acquire(lock: RwLock, caller: Caller, syscall: string, shared = false): Task<void> {
+export function acquire(lock: RwLock, caller: Caller, syscall: string, shared = false): MaybePromise<void> {
   if (shared ? lock.tryLockShared() : lock.tryLock()) return;
   if (caller.nowait === true) throw new FsError('EAGAIN', syscall, { detail: 'another call holds it' });
-  yield* wait(shared ? lock.lockShared() : lock.lock());
+  return shared ? lock.lockShared() : lock.lock();
 }
 
 /** The name in a directory, asked for if it is not cached. The caller holds the directory's lock, and the directory. */
-export function* lookupLocked(host: WalkHost, caller: Caller, dir: Vnode, name: string): Task<Dentry | undefined> {
+export function lookupLocked(host: WalkHost, caller: Caller, dir: Vnode, name: string): MaybePromise<Dentry | undefined> {
   const { dcache, fs } = host;
   const cached = dcache.find(dir, name);
   if (cached !== undefined) return cached;
   if (name.length * 3 > fs.nameMax && nameLength(name) > fs.nameMax) throw new FsError('ENAMETOOLONG', 'lookup');
   if (dir.isDead) return undefined;
-  const stale = dir.children?.get(name);
   const { invalidations } = dir;
-  const entry = yield* wait(fs.lookup(caller, dir.id, name));
+  const answer = fs.lookup(caller, dir.id, name);
+  if (isPromise(answer)) return (answer as Promise<Entry | undefined>).then((entry) => note(dcache, dir, name, entry, invalidations));
+  return note(dcache, dir, name, answer as Entry | undefined, invalidations);
+}
+
+/** Keeps what a lookup has found. */
+function note(dcache: Dcache, dir: Vnode, name: string, entry: Entry | undefined, invalidations: number): Dentry | undefined {
   if (entry === undefined) {
+    const stale = dir.children?.get(name);
     if (stale !== undefined) dcache.drop(stale);
     return undefined;
   }
@@ -156,9 +163,9 @@ export class PathWalk {
     const { dir } = this;
     const cached = this.#host.dcache.find(dir, name);
     if (cached !== undefined) return cached;
-    yield* acquire(dir.lock, this.#caller, this.#syscall, true);
+    yield* wait(acquire(dir.lock, this.#caller, this.#syscall, true));
     try {
-      return yield* lookupLocked(this.#host, this.#caller, dir, name);
+      return yield* wait(lookupLocked(this.#host, this.#caller, dir, name));
     } finally {
       dir.lock.unlockShared();
     }

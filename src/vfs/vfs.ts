@@ -1,14 +1,14 @@
 import { type Clock, systemClock } from '../base/clock.ts';
 import { FsError } from '../base/fs-error.ts';
 import { checkFilePosition } from '../base/ranges.ts';
-import { type MaybePromise, run, type Task, wait } from '../base/task.ts';
+import { isPromise, type MaybePromise, run, type Task, wait } from '../base/task.ts';
 import { AccessControl, checkGood, isAcl } from './access-control.ts';
 import type { Attr, AttrChanges, Entry, StatFs } from './attr.ts';
 import { type Caller, hasCap } from './caller.ts';
 import { Dcache, DENTRY_BYTES } from './dcache.ts';
 import type { Dentry } from './dentry.ts';
 import { FileDescription } from './file-description.ts';
-import type { Fh, FileSystem, NodeId } from './file-system.ts';
+import type { CreateReply, Fh, FileSystem, NodeId } from './file-system.ts';
 import { IN_ATTRIB, IN_CREATE, IN_MODIFY, Notifications, type WatchEvent } from './fsnotify.ts';
 import { nameLength } from './name.ts';
 import { NameChanges } from './name-changes.ts';
@@ -518,9 +518,11 @@ export class Vfs {
         if (walk.hasSlash) throw new FsError('EISDIR', 'open');
         let found = this.dcache.find(dir, name);
         if (found === undefined) {
-          yield* acquire(dir.lock, caller, 'open');
+          const locked = acquire(dir.lock, caller, 'open');
+          if (isPromise(locked)) yield locked;
           try {
-            found = yield* lookupLocked(this.#host, caller, dir, name);
+            const looked = lookupLocked(this.#host, caller, dir, name);
+            found = (isPromise(looked) ? yield looked : looked) as Dentry | undefined;
             if (found === undefined) return yield* this.#createLocked(caller, dir, name, flags, mode);
           } finally {
             dir.lock.unlock();
@@ -547,21 +549,23 @@ export class Vfs {
   }
 
   *#createLocked(caller: Caller, dir: Vnode, name: string, flags: number, mode: number): Task<FileDescription> {
-    yield* this.permissions.mayCreate(caller, dir, 'open');
-    const bits = mode & S_IALLUGO;
-    const { entry, fh } = yield* wait(this.fs.create(caller, dir.id, name, bits, flags & ~(O_CREAT | O_EXCL | O_TRUNC)));
-    const vnode = yield* this.#instantiateOpen(entry, fh);
+    const allowed = this.permissions.mayCreate(caller, dir, 'open');
+    if (isPromise(allowed)) yield allowed;
+    const created = this.fs.create(caller, dir.id, name, mode & S_IALLUGO, flags & ~(O_CREAT | O_EXCL | O_TRUNC));
+    const { entry, fh } = (isPromise(created) ? yield created : created) as CreateReply;
+    const vnode = this.#instantiateOpen(entry, fh);
     const dentry = this.dcache.add(dir, name, vnode, entry.entryValidMs);
     this.notifications.entry(dir, name, IN_CREATE);
     return this.#describe(caller, vnode, dentry, fh, flags);
   }
 
   /** The inode of a file that was made and opened in one go. What is refused is closed again. */
-  *#instantiateOpen(entry: Entry, fh: Fh): Task<Vnode> {
+  #instantiateOpen(entry: Entry, fh: Fh): Vnode {
     try {
       return this.dcache.instantiate(entry);
     } catch (error) {
-      yield* wait(this.fs.release(entry.node, fh));
+      const released = this.fs.release(entry.node, fh);
+      if (isPromise(released)) released.catch(() => {}); // the refusal is the answer
       throw error;
     }
   }
@@ -575,11 +579,11 @@ export class Vfs {
 
   *#tmpfileIn(caller: Caller, dir: Vnode, flags: number, mode: number): Task<FileDescription> {
     if (!dir.isDirectory) throw new FsError('ENOTDIR', 'open');
-    yield* this.permissions.mayCreate(caller, dir, 'open');
+    yield* wait(this.permissions.mayCreate(caller, dir, 'open'));
     const { entry, fh } = yield* wait(
       this.fs.tmpfile(caller, dir.id, mode & S_IALLUGO, flags & ~(O_TRUNC | (O_TMPFILE & ~O_DIRECTORY) | O_DIRECTORY)),
     );
-    return this.#describe(caller, yield* this.#instantiateOpen(entry, fh), undefined, fh, flags & ~O_TMPFILE);
+    return this.#describe(caller, this.#instantiateOpen(entry, fh), undefined, fh, flags & ~O_TMPFILE);
   }
 
   /** Opens what is there, as open(2) goes on from the end of the walk. */
