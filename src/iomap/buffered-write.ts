@@ -1,17 +1,18 @@
 import type { AbortSignalLike } from '../base/abort.ts';
 import { FsError } from '../base/fs-error.ts';
 import type { WriteSource } from '../base/iov-iter.ts';
-import { checkRange } from '../base/ranges.ts';
+import { checkRange, roundDown } from '../base/ranges.ts';
 import { isPromise, type MaybePromise, run, type Task } from '../base/task.ts';
 import type { Folio } from '../pagecache/folio.ts';
 import { PAGE_SIZE } from '../pagecache/page-memory.ts';
 import type { Inode } from '../vfs/inode.ts';
-import { markDirty, markUptodate } from './folio-state.ts';
+import { isBlockUptodate, markDirty, markUptodate } from './folio-state.ts';
 import type { WriteOps } from './hooks.ts';
 import { IOCB_ATOMIC, IOCB_DONTCACHE, IOCB_NOWAIT, type Iocb } from './iocb.ts';
 import { IOMAP_DONTCACHE, IOMAP_F_SIZE_CHANGED, IOMAP_INLINE, IOMAP_NOWAIT, IOMAP_WRITE, type Iomap } from './iomap.ts';
 import { isizeExtended, writeFailed } from './isize.ts';
 import { IomapIter, iterate } from './iter.ts';
+import { needsZeroing } from './read-range.ts';
 import { traceWrite } from './trace.ts';
 import { isWritable, putFolio, type WriteIo, writeBegin, writeEnd, writeOpsOf } from './write-begin.ts';
 
@@ -103,7 +104,8 @@ function tryWriteFolio(iter: IomapIter, source: WriteSource, io: WriteIo, signal
   const offset = pos - folio.pos;
   const bytes = Math.min(wanted, folio.size - offset);
   try {
-    if (!isValid(wops, inode, iomap) || !isWritable(folio, offset, bytes, blockSize)) return false;
+    if (!isValid(wops, inode, iomap)) return false;
+    if (!isWritable(folio, offset, bytes, blockSize) && !tryZeroAround(iter, folio, offset, bytes)) return false;
     source.copyTo(folio.slab, folio.base + offset, bytes);
     markUptodate(folio, offset, bytes);
     markDirty(folio, offset, bytes);
@@ -117,6 +119,24 @@ function tryWriteFolio(iter: IomapIter, source: WriteSource, io: WriteIo, signal
     folio.put();
   }
   iter.advance(bytes);
+  return true;
+}
+
+/**
+ * Zeroes the rest of the head and the tail block of a write of [offset, offset + length) of the folio, where they are not valid and storage
+ * has only zeros for them. The write itself is not to fall short. False, and nothing is changed, where a block has to be read.
+ */
+function tryZeroAround({ inode, source }: IomapIter, folio: Folio, offset: number, length: number): boolean {
+  const { blockSize } = inode;
+  const end = offset + length;
+  const head = roundDown(offset, blockSize);
+  const tail = roundDown(end, blockSize);
+  const hasHead = head < offset && !isBlockUptodate(folio, head);
+  const hasTail = tail < end && !isBlockUptodate(folio, tail);
+  if (hasHead && !needsZeroing(inode, source, folio.pos + head)) return false;
+  if (hasTail && !needsZeroing(inode, source, folio.pos + tail)) return false;
+  if (hasHead) folio.zero(head, offset);
+  if (hasTail) folio.zero(end, tail + blockSize);
   return true;
 }
 

@@ -1,6 +1,6 @@
 import { assert } from '../base/assert.ts';
 import { FsError } from '../base/fs-error.ts';
-import { type MaybePromise, run, type Task, wait } from '../base/task.ts';
+import { isPromise, type MaybePromise, run, type Task } from '../base/task.ts';
 import type { Inode } from '../vfs/inode.ts';
 
 export interface EvictOps {
@@ -24,13 +24,17 @@ function* evict(inode: Inode, ops: EvictOps): Task<void> {
   const { mapping } = inode;
   if (!ops.isDeleted && !inode.isBad) {
     try {
-      yield* wait(mapping.writeAndWait(0, Number.POSITIVE_INFINITY));
+      const written = mapping.writeAndWait(0, Number.POSITIVE_INFINITY);
+      if (isPromise(written)) yield written;
     } catch (error) {
       if (!(error instanceof FsError)) throw error;
     }
   }
-  yield* wait(mapping.evict()); // waits for the writeback of each folio
-  yield* wait(inode.dioWait());
+  const emptied = mapping.evict(); // waits for the writeback of each folio
+  if (isPromise(emptied)) yield emptied;
+  const idle = inode.dioWait();
+  if (isPromise(idle)) yield idle;
   assert(mapping.cachedBytes === 0 && inode.dioCount === 0, 'an inode was evicted while somebody used it');
-  yield* wait(ops.release?.(inode));
+  const released = ops.release?.(inode);
+  if (isPromise(released)) yield released;
 }

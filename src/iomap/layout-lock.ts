@@ -1,4 +1,4 @@
-import { type MaybePromise, run, type Task, wait } from '../base/task.ts';
+import { isPromise, type MaybePromise, run, type Task } from '../base/task.ts';
 import type { Inode } from '../vfs/inode.ts';
 
 /**
@@ -14,24 +14,33 @@ export function withLayoutLocked<T>(syscall: string, inodes: readonly [Inode, ..
 }
 
 function* locked<T>(syscall: string, inodes: readonly [Inode, ...Inode[]], body: () => Task<T>): Task<T> {
-  const { sb } = inodes[0];
-  const ordered = [...new Set(inodes)].sort((a, b) => a.ino - b.ino);
-  const unlocks: (() => void)[] = [];
+  const { freezeWrite } = inodes[0].sb;
+  const ordered = inodes.length === 1 ? inodes : [...new Set(inodes)].sort((a, b) => a.ino - b.ino);
+  const frozen = freezeWrite.lockShared();
+  if (isPromise(frozen)) yield frozen;
+  // How many are held: they are let go of from the last on.
+  let inodeLocks = 0;
+  let invalidateLocks = 0;
   try {
-    yield* wait(sb.freezeWrite.lockShared());
-    unlocks.push(() => sb.freezeWrite.unlockShared());
-    for (const inode of ordered) {
-      yield* wait(inode.lock.lock());
-      unlocks.push(() => inode.lock.unlock());
+    for (const { lock } of ordered) {
+      const held = lock.lock();
+      if (isPromise(held)) yield held;
+      inodeLocks++;
     }
-    for (const inode of ordered) yield* wait(inode.dioWait());
+    for (const inode of ordered) {
+      const idle = inode.dioWait();
+      if (isPromise(idle)) yield idle;
+    }
     for (const { mapping } of ordered) {
-      yield* wait(mapping.invalidateLock.lock());
-      unlocks.push(() => mapping.invalidateLock.unlock());
+      const held = mapping.invalidateLock.lock();
+      if (isPromise(held)) yield held;
+      invalidateLocks++;
     }
     for (const inode of ordered) inode.checkGood(syscall);
     return yield* body();
   } finally {
-    for (const unlock of unlocks.reverse()) unlock();
+    while (invalidateLocks > 0) (ordered[--invalidateLocks] as Inode).mapping.invalidateLock.unlock();
+    while (inodeLocks > 0) (ordered[--inodeLocks] as Inode).lock.unlock();
+    freezeWrite.unlockShared();
   }
 }

@@ -1,5 +1,5 @@
 import { checkRange } from '../base/ranges.ts';
-import { type MaybePromise, type Task, wait } from '../base/task.ts';
+import { isPromise, type MaybePromise, type Task, wait } from '../base/task.ts';
 import type { Inode } from '../vfs/inode.ts';
 import { dropPastEnd, isizeExtended } from './isize.ts';
 import { withLayoutLocked } from './layout-lock.ts';
@@ -71,8 +71,10 @@ function* shrink(inode: Inode, size: number, ops: TruncateOps): Task<void> {
   const didZero = size < oldSize && (yield* wait(truncatePage(inode, size, ops.io)));
   yield* makeStable(inode, oldSize, size, didZero, ops);
   inode.size = size;
-  yield* wait(inode.mapping.truncateRange(size, Number.POSITIVE_INFINITY));
-  yield* wait(ops.setSize(inode, size));
+  const dropped = inode.mapping.truncateRange(size, Number.POSITIVE_INFINITY);
+  if (isPromise(dropped)) yield dropped;
+  const done = ops.setSize(inode, size);
+  if (isPromise(done)) yield done;
 }
 
 /** Writes what the durable size is about to pass over: bytes acknowledged past it, and zeros that so far are in the cache only. */

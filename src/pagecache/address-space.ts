@@ -2,7 +2,7 @@ import { AssertionError, assert } from '../base/assert.ts';
 import { ErrseqRecord } from '../base/errseq.ts';
 import { errnoOf, FsError } from '../base/fs-error.ts';
 import { RwLock } from '../base/lock.ts';
-import { type MaybePromise, run, type Task, wait } from '../base/task.ts';
+import { isPromise, type MaybePromise, run, type Task, wait } from '../base/task.ts';
 import { type BackingDevice, WB_SYNC_ALL, WB_SYNC_NONE, type WritebackControl } from './backing-device.ts';
 import type { Folio } from './folio.ts';
 import type { PageCache } from './page-cache.ts';
@@ -345,12 +345,14 @@ export class AddressSpace {
     const errorCount = this.errorCount;
     let failure: unknown;
     try {
-      yield* wait(this.#write(start, end, WB_SYNC_ALL));
+      const sent = this.#write(start, end, WB_SYNC_ALL);
+      if (isPromise(sent)) yield sent;
     } catch (error) {
       if (error instanceof AssertionError) throw error;
       failure = error; // told when nothing of the range is in flight any more
     }
-    yield* wait(this.waitWriteback(start, end));
+    const ended = this.waitWriteback(start, end);
+    if (isPromise(ended)) yield ended;
     if (failure !== undefined) throw failure;
     if (this.errorCount !== errorCount) throw FsError.of(this.lastError, 'fsync');
   }
@@ -385,7 +387,22 @@ export class AddressSpace {
    */
   truncateRange(start: number, end: number): MaybePromise<void> {
     if (this.cachedBytes === 0 || start >= end) return;
-    return run(this.#truncateRange(start, end));
+    const rest = this.#dropIdle(start, end);
+    if (rest !== undefined) return run(this.#truncateRange(rest, end));
+  }
+
+  /** Drops whole folios from the start of the range on, as long as nobody is busy with them. Position where that ends before the range does. */
+  #dropIdle(start: number, end: number): number | undefined {
+    for (let at = start; ; ) {
+      const folio = this.next(at, end);
+      if (folio === undefined) return undefined;
+      if (folio.pos < start || folio.end > end || folio.isWriteback || !folio.tryLock()) return at;
+      folio.get();
+      this.remove(folio);
+      at = folio.end;
+      folio.unlock();
+      folio.put();
+    }
   }
 
   *#truncateRange(start: number, end: number): Task<void> {

@@ -120,7 +120,7 @@ export class PageCache {
   /** Called whenever memory became free, or a folio that can be reclaimed. */
   wakeMemoryWaiters(): void {
     this.#changes++;
-    if (!this.#isWaking) void this.#wakeInTurn();
+    if (!this.#isWaking && this.#waiters.length > 0) void this.#wakeInTurn();
   }
 
   /**

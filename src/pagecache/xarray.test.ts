@@ -127,6 +127,26 @@ test('two entries in one place, and the erasure of one that is not there, are ou
   assert.throws(() => array.erase({ index: 0, order: 0, tags: new Set() }), { code: 'ERR_ASSERTION' });
 });
 
+test('an entry that was alone keeps its tags when a tree grows around it, and as the tree grows', () =>
+  forEachSeed('xarray growth', 30, (prng) => {
+    const array = new XArray<Item>();
+    const model = new Model();
+    const first: Item = { index: prng.pick([0, 0, 512]), order: prng.between(0, 9), tags: new Set(TAGS.filter(() => prng.chance(0.5))) };
+    const others = [600, 5000, 2 ** 19, 2 ** 29, 2 ** 31].map((index): Item => ({ index: index * 2, order: 0, tags: new Set() }));
+    for (const item of [first, ...others]) {
+      array.store(item);
+      model.add(item);
+      for (const tag of item.tags) array.setTag(item, tag);
+      for (const each of model.items) for (const tag of TAGS) assert.equal(array.hasTag(each, tag), each.tags.has(tag));
+      for (let i = 0; i < 20; i++) check(array, model, prng, `after ${item.index}`);
+      for (const tag of TAGS) assert.equal(array.next(0, Number.POSITIVE_INFINITY, tag), first.tags.has(tag) ? first : undefined);
+    }
+    for (const tag of first.tags) array.clearTag(first, tag);
+    for (const tag of TAGS) assert.equal(array.next(0, Number.POSITIVE_INFINITY, tag), undefined);
+    for (const item of model.items) array.erase(item);
+    assert.equal(array.next(0, Number.POSITIVE_INFINITY), undefined);
+  }));
+
 test('a search for a tag skips what does not have it: cost does not grow with untagged entries', () => {
   const array = new XArray<Item>();
   const count = 200_000;

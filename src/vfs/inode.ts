@@ -1,7 +1,7 @@
 import { assert } from '../base/assert.ts';
 import { FsError } from '../base/fs-error.ts';
 import { RwLock } from '../base/lock.ts';
-import { isPowerOfTwo, roundDown } from '../base/ranges.ts';
+import { isPowerOfTwo, log2Floor, roundDown } from '../base/ranges.ts';
 import { WaitQueue } from '../base/wait-queue.ts';
 import { AddressSpace, type AddressSpaceOptions, type MappingHost } from '../pagecache/address-space.ts';
 import { PAGE_SIZE } from '../pagecache/page-memory.ts';
@@ -54,8 +54,9 @@ export class Inode implements MappingHost {
     this.sizeMax = roundDown(sb.sizeMax, options.blockSize);
     this.allowsDontcache = options.allowsDontcache ?? true;
     this.size = options.size ?? 0;
-    const blockOrder = Math.max(0, Math.log2(options.blockSize / PAGE_SIZE));
-    this.mapping = new AddressSpace(sb.cache, sb.bdi, this, { ...options, orderMin: Math.max(blockOrder, options.orderMin ?? 0) });
+    // No folio is smaller than a block.
+    const orderMin = Math.max(log2Floor(Math.max(1, options.blockSize / PAGE_SIZE)), options.orderMin ?? 0);
+    this.mapping = new AddressSpace(sb.cache, sb.bdi, this, orderMin === 0 ? options : { ...options, orderMin });
   }
 
   markDirty(): void {

@@ -6,12 +6,18 @@ import type { Inode } from './inode.ts';
 /** An open file: what every descriptor made by one open shares, duplicates included. */
 export class OpenFile {
   readonly inode: Inode;
-  readonly ra = new ReadaheadState();
+  #ra: ReadaheadState | undefined = undefined;
   #errorsSeen: Errseq;
 
   constructor(inode: Inode) {
     this.inode = inode;
     this.#errorsSeen = inode.mapping.errors.sample();
+  }
+
+  /** Of those who read: made by the first read. */
+  get ra(): ReadaheadState {
+    this.#ra ??= new ReadaheadState();
+    return this.#ra;
   }
 
   /** Reports writeback errors since the last call, once. Errors: the recorded errno. */

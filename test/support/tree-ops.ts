@@ -517,6 +517,8 @@ class TreeWorld {
       const agrees = order.every((i) => attempt((calls[i] as Call).model).code === actual[i]);
       model.isConcurrent = false;
       if (!agrees) continue;
+      // A call that fails may have read links before the other call took away what they led to.
+      for (const link of linksBelow(model.root)) link.loose.atime.push(model.now);
       const open = this.#open;
       this.#open = open.map((each) => ({ ...each, handle: handles.get(each.handle) as TreeHandle }));
       try {
@@ -1099,6 +1101,11 @@ function* useView(view: FileView, data: Uint8Array | undefined, into: Uint8Array
   } finally {
     yield* wait(view.close());
   }
+}
+
+/** The symbolic links in a tree. */
+function linksBelow(dir: TreeNode): TreeNode[] {
+  return [...dir.entries.values()].flatMap((node) => (node.isDirectory ? linksBelow(node) : node.isSymlink ? [node] : []));
 }
 
 function* permutations(count: number): Generator<readonly number[]> {

@@ -5,14 +5,16 @@ export const RESERVED = -1;
 
 const CHUNK_BLOCKS = 64;
 
+function isNoHole(place: number): boolean {
+  return place !== HOLE;
+}
+
 /** Neighbouring blocks, as far as there are any. */
 interface Chunk {
   /** First file block: a multiple of CHUNK_BLOCKS. */
   readonly start: number;
-  /** HOLE, RESERVED, or above 0 where the block is stored. */
-  readonly places: Int32Array;
-  /** Places that are no HOLE. */
-  count: number;
+  /** HOLE, RESERVED, or above 0 where the block is stored; holes from its end on. */
+  readonly places: number[];
 }
 
 /**
@@ -22,7 +24,7 @@ interface Chunk {
  * Invariant: chunks are sorted by start, and none is empty.
  */
 export class BlockMap {
-  readonly #chunks: Chunk[] = [];
+  #chunks: Chunk[] = [];
   /** Index of the chunk that was found last: the next question is often about it or the one behind. */
   #hint = 0;
   /** Moves with every change: what somebody was told before may not hold any more. */
@@ -35,28 +37,37 @@ export class BlockMap {
   /** The place of a block: HOLE, RESERVED, or above 0. */
   at(block: number): number {
     const chunk = this.#chunks[this.#indexOf(block)];
-    return chunk === undefined || chunk.start > block ? HOLE : (chunk.places[block - chunk.start] as number);
+    return chunk === undefined || chunk.start > block ? HOLE : (chunk.places[block - chunk.start] ?? HOLE);
   }
 
   /** `place` is not HOLE: that is what remove leaves. */
   set(block: number, place: number): void {
-    const start = block - (block % CHUNK_BLOCKS);
-    const index = this.#indexOf(block);
-    let chunk = this.#chunks[index];
-    if (chunk === undefined || chunk.start > block) {
-      chunk = { start, places: new Int32Array(CHUNK_BLOCKS), count: 0 };
-      this.#chunks.splice(index, 0, chunk);
-    }
-    if (chunk.places[block - start] === HOLE) chunk.count++;
-    chunk.places[block - start] = place;
     this.sequence++;
+    const index = this.#indexOf(block);
+    const chunk = this.#chunks[index];
+    if (chunk === undefined || chunk.start > block) {
+      this.#add(index, block, place);
+      return;
+    }
+    const { start, places } = chunk;
+    while (places.length <= block - start) places.push(HOLE);
+    places[block - start] = place;
+  }
+
+  /** A chunk for a block. Most files have one of each: arrays are made with room for no more. */
+  #add(index: number, block: number, place: number): void {
+    const at = block % CHUNK_BLOCKS;
+    const places = at === 0 ? [place] : [...new Array<number>(at).fill(HOLE), place];
+    const chunk: Chunk = { start: block - at, places };
+    if (this.#chunks.length === 0) this.#chunks = [chunk];
+    else this.#chunks.splice(index, 0, chunk);
   }
 
   /** The first block from `block` on that is no hole, or Infinity. */
   next(block: number): number {
     for (let index = this.#indexOf(block); index < this.#chunks.length; index++) {
       const { start, places } = this.#chunks[index] as Chunk;
-      for (let at = Math.max(block - start, 0); at < CHUNK_BLOCKS; at++) if (places[at] !== HOLE) return start + at;
+      for (let at = Math.max(block - start, 0); at < places.length; at++) if (places[at] !== HOLE) return start + at;
     }
     return Number.POSITIVE_INFINITY;
   }
@@ -78,17 +89,16 @@ export class BlockMap {
     for (; index < this.#chunks.length; index++) {
       const chunk = this.#chunks[index] as Chunk;
       if (chunk.start >= end) break;
-      const to = Math.min(end - chunk.start, CHUNK_BLOCKS);
+      const to = Math.min(end - chunk.start, chunk.places.length);
       for (let at = Math.max(start - chunk.start, 0); at < to; at++) {
         const place = chunk.places[at] as number;
         if (place === HOLE) continue;
         chunk.places[at] = HOLE;
-        chunk.count--;
         removed(chunk.start + at, place);
       }
-      if (chunk.count > 0) this.#chunks[kept++] = chunk;
+      if (chunk.places.some(isNoHole)) this.#chunks[kept++] = chunk;
     }
-    this.#chunks.splice(kept, index - kept);
+    if (kept < index) this.#chunks.splice(kept, index - kept);
     this.sequence++;
   }
 

@@ -57,6 +57,15 @@ class File {
     this.fh = fh;
   }
 
+  /** What it reads from its start, by a handle of its own. */
+  readAnew(length: number): Uint8Array {
+    const { fh } = this.fs.open(ROOT, this.node, O_RDWR);
+    const into = filled(length, 0xee);
+    const count = now(this.fs.read(ROOT, this.node, fh, { pos: 0, flags: 0 }, into));
+    now(this.fs.release(this.node, fh));
+    return into.subarray(0, count);
+  }
+
   get size(): number {
     return this.fs.getattr(ROOT, this.node).size;
   }
@@ -451,6 +460,71 @@ test('a write whose source is slow keeps others out, and those who will not wait
   ready.resolve();
   assert.equal(await writing, 10);
   assert.deepEqual(file.read(0, 20), filled(10, 7));
+});
+
+/** Makes, writes and closes more files than stay in core. */
+function closeMany(fs: MemFs): void {
+  for (let i = 0; i < 1000; i++) {
+    const small = new File(fs, `small-${i}`);
+    small.write(0, filled(1));
+    small.close();
+  }
+}
+
+test('small files that nobody has open make way for others; their data is in blocks', () => {
+  const cache = new PageCache();
+  const { fs } = setup({ cache });
+  const files = Array.from({ length: 1000 }, (_, i) => new File(fs, `small-${i}`));
+  for (const [i, file] of files.entries()) {
+    file.write(0, filled(10, i));
+    file.close();
+  }
+  const used = cache.memory.used;
+  assert.ok(used <= 300 * BLOCK, `${used} bytes are cached`);
+  for (const file of files) file.truncate(5);
+  for (const [i, file] of files.entries()) {
+    assert.equal(file.size, 5);
+    assert.deepEqual(file.readAnew(20), filled(5, i));
+  }
+  assert.ok(cache.memory.used <= 300 * BLOCK);
+});
+
+test('a file that was closed and is open again stays in core', () => {
+  const { fs, file } = setup();
+  file.write(0, filled(10));
+  file.close();
+  const again = fs.open(ROOT, file.node, O_RDWR);
+  const write = (pos: number): void => {
+    now(fs.write(ROOT, file.node, again.fh, { pos, flags: 0 }, new IovIter(filled(10, 2))));
+  };
+  write(0);
+  closeMany(fs);
+  write(10);
+  assert.deepEqual(file.readAnew(30), filled(20, 2));
+  assert.equal(file.size, 20);
+});
+
+test('a file with much in the cache keeps it, whatever is opened and closed after it', () => {
+  const cache = new PageCache();
+  const { fs, file } = setup({ cache });
+  file.write(0, filled(16 << 20));
+  file.close();
+  closeMany(fs);
+  assert.ok(cache.memory.used >= 16 << 20);
+});
+
+test('a write that waits goes to the file, though its handle was given back and many files were closed since', async () => {
+  const { fs, file } = setup();
+  const ready = deferred();
+  const slow: WriteSource = { ...brokenSource(filled(0), 0), count: 10, faultIn: () => ready.promise.then(() => 10), copyTo: copySevens };
+  const writing = fs.write(ROOT, file.node, file.fh, { pos: 0, flags: 0 }, slow);
+  assert.ok(isPromise(writing));
+  file.close();
+  closeMany(fs);
+  ready.resolve();
+  assert.equal(await writing, 10);
+  assert.equal(file.size, 10);
+  assert.deepEqual(file.readAnew(20), filled(10, 7));
 });
 
 test('a write looks again at a block that was stored while it waited for its source', async () => {

@@ -1,4 +1,5 @@
 import { assert } from '../../base/assert.ts';
+import { Fifo } from '../../base/fifo.ts';
 import { log2Floor, roundDown, roundUp } from '../../base/ranges.ts';
 import { type MaybePromise, then } from '../../base/task.ts';
 import { finishFolioRead } from '../../iomap/buffered-read.ts';
@@ -21,10 +22,16 @@ import type { Quota } from './quota.ts';
 const MEMORY_MAX = 2 ** 42;
 /** Blocks freed before whole slabs go back to the host. */
 const TRIM_BLOCKS = 4096;
+/** Files that stay in core when nobody has them open any more: those closed last. */
+const RESTING_MAX = 256;
+/** Others too of which more is cached, bytes: less is copied from the blocks as fast as it is asked for. */
+const CACHED_MIN = 64 * 1024;
 
 /** The engine's inode of a regular file: its size and its cache, above the blocks that the MemInode owns. */
 export class FileInode extends Inode {
   readonly owner: MemInode;
+  /** Waits in BlockStore's line of files that nobody has open. */
+  isResting = false;
 
   constructor(sb: SuperBlock, owner: MemInode, ops: AddressSpaceOps, orderMax: number) {
     const { ino, size } = owner.attr;
@@ -47,6 +54,7 @@ export class FileInode extends Inode {
  * Invariants:
  * 1. Every dirty block of the cache is stored or reserved, but for zeros that a truncate left in a hole: writeback skips those.
  * 2. blockCount, and the quota of the owner, count what is stored and what is reserved.
+ * 3. A file that nobody has open and that is in core is in `#resting`, or has much in the cache, or is deleted.
  */
 export class BlockStore {
   readonly io: FileIo;
@@ -57,6 +65,7 @@ export class BlockStore {
   readonly #addressSpaceOps: AddressSpaceOps;
   /** Order of the largest folio, and blocks of the longest mapping for a write: so little that it never fills the cache's dirty limit. */
   readonly #orderMax: number;
+  readonly #resting = new Fifo<FileInode>();
   #freedBlocks = 0;
 
   constructor(sb: SuperBlock, quota: Quota) {
@@ -116,16 +125,37 @@ export class BlockStore {
     return owner.file;
   }
 
+  /** Nobody has the file open any more, but somebody may again: its inode makes way only when many others came after it. */
+  rest(owner: MemInode): void {
+    const { file } = owner;
+    if (file === undefined || file.isResting) return;
+    file.isResting = true;
+    this.#resting.push(file);
+    if (this.#resting.length <= RESTING_MAX) return;
+    const oldest = this.#resting.shift() as FileInode;
+    oldest.isResting = false;
+    // One that is open again comes back here, and one that was deleted has ended.
+    const isIdle = oldest.owner.opens === 0 && oldest.owner.file === oldest;
+    if (isIdle && oldest.mapping.cachedBytes < CACHED_MIN) void this.close(oldest.owner, false);
+  }
+
   /** Ends the engine's inode, if there is one; the data is in blocks then, or gone if the file is. */
   close(owner: MemInode, isDeleted: boolean): MaybePromise<void> {
     const { file } = owner;
-    const release = (): void => {
-      if (file !== undefined) owner.attr.size = file.size;
-      owner.file = undefined;
-      if (isDeleted && owner.blockCount > 0) this.#free(owner, 0, Number.POSITIVE_INFINITY);
-    };
-    return file === undefined ? release() : evictInode(file, { isDeleted, release });
+    if (file !== undefined) return evictInode(file, { isDeleted, release: isDeleted ? this.#releaseDeleted : this.#release });
+    if (isDeleted) this.#freeAll(owner);
   }
+
+  readonly #release = (inode: Inode): void => {
+    const { owner, size } = inode as FileInode;
+    owner.attr.size = size;
+    owner.file = undefined;
+  };
+
+  readonly #releaseDeleted = (inode: Inode): void => {
+    this.#release(inode);
+    this.#freeAll((inode as FileInode).owner);
+  };
 
   /** The end, after that of every file. */
   destroy(): void {
@@ -198,13 +228,17 @@ export class BlockStore {
     this.#memory.trim();
   }
 
+  #freeAll(owner: MemInode): void {
+    if (owner.blockCount > 0) this.#free(owner, 0, Number.POSITIVE_INFINITY);
+  }
+
   /** Fills bytes of a folio from the blocks. */
   #fetch({ blocks }: MemInode, folio: Folio, pos: number, length: number): void {
     for (let at = pos; at < pos + length; ) {
       const offset = at % BLOCK_SIZE;
       const stop = Math.min(pos + length, roundDown(at, BLOCK_SIZE) + BLOCK_SIZE);
       const place = blocks.at(Math.floor(at / BLOCK_SIZE));
-      if (place > 0) folio.slab.set(this.#bytesOf(place).subarray(offset, offset + stop - at), folio.base + at - folio.pos);
+      if (place > 0) folio.slab.set(this.#bytesOf(place, offset, stop - at), folio.base + at - folio.pos);
       else folio.zero(at - folio.pos, stop - folio.pos);
       at = stop;
     }
@@ -219,14 +253,16 @@ export class BlockStore {
         place = placeOf(this.#memory.tryAlloc(0));
         blocks.set(block, place);
       }
-      this.#bytesOf(place).set(folio.bytes(at - folio.pos, BLOCK_SIZE));
+      const pfn = pfnOf(place);
+      this.#memory.slabOf(pfn).set(folio.bytes(at - folio.pos, BLOCK_SIZE), this.#memory.byteOffset(pfn));
     }
   }
 
-  #bytesOf(place: number): Uint8Array {
+  /** The bytes [offset, offset + length) of a block. */
+  #bytesOf(place: number, offset: number, length: number): Uint8Array {
     const pfn = pfnOf(place);
-    const start = this.#memory.byteOffset(pfn);
-    return this.#memory.slabOf(pfn).subarray(start, start + BLOCK_SIZE);
+    const start = this.#memory.byteOffset(pfn) + offset;
+    return this.#memory.slabOf(pfn).subarray(start, start + length);
   }
 }
 

@@ -215,10 +215,11 @@ export class MemFs extends FileSystem {
     if (isDirectory(inode.attr.mode)) throw new FsError('EISDIR', 'truncate');
     if (!isRegular(inode.attr.mode)) throw new FsError('EINVAL', 'truncate');
     this.#checkOwnerChange(inode, changes);
-    const file = this.#store.open(inode);
-    this.#beginData(isNowait(caller), 'truncate', file);
-    return then(setSize(file, size, this.#store.fallocateOps), () => {
-      return this.#change(caller, 'setattr', () => this.#applyChanges(inode, changes));
+    return this.#withData(inode, (file) => {
+      this.#beginData(isNowait(caller), 'truncate', file);
+      return then(setSize(file, size, this.#store.fallocateOps), () => {
+        return this.#change(caller, 'setattr', () => this.#applyChanges(inode, changes));
+      });
     });
   }
 
@@ -379,7 +380,7 @@ export class MemFs extends FileSystem {
       this.#accessed(inode, flags);
       return count;
     });
-    return atOnce(isNowait(caller, iocb.flags), 'read', done);
+    return atOnce(isNowait(caller, iocb.flags), 'read', this.#held(inode, done));
   }
 
   override write(caller: Caller, node: NodeId, fh: Fh, iocb: Kiocb, source: WriteSource): MaybePromise<number> {
@@ -390,22 +391,21 @@ export class MemFs extends FileSystem {
     // What may still have to be waited for is the source.
     const kiocb = { pos: iocb.pos, flags: nowait && source.isResident !== true ? flags | RWF_NOWAIT : flags, signal: iocb.signal };
     const options = this.#writeOptions(inode, file, iocb.flags);
-    return then(bufferedFileWrite(kiocb, file.inode, source, this.#store.io, options), (written) => {
+    const done = then(bufferedFileWrite(kiocb, file.inode, source, this.#store.io, options), (written) => {
       iocb.pos = kiocb.pos;
       if (written > 0) inode.touch(MTIME | CTIME, this.#now());
       return written;
     });
+    return this.#held(inode, done);
   }
 
   /** What a write does beside writing: mostly nothing. */
   #writeOptions(inode: MemInode, file: OpenFile, flags: number): FileWriteOptions | undefined {
-    const { attr } = inode;
-    const killed = (): number => ((flags & RW_KILL_SUIDGID) === 0 ? attr.mode : killedMode(attr.mode, (flags & RW_KILL_SGID) === 0));
-    const drops = killed() !== attr.mode || inode.xattrs?.has(XATTR_NAME_CAPS) === true;
+    const drops = modeAfterWrite(inode, flags) !== inode.attr.mode || inode.xattrs?.has(XATTR_NAME_CAPS) === true;
     if (!drops && (flags & (RWF_DSYNC | RWF_SYNC)) === 0) return undefined;
     return {
       prepare: () => {
-        attr.mode = killed();
+        inode.attr.mode = modeAfterWrite(inode, flags);
         inode.xattrs?.delete(XATTR_NAME_CAPS);
       },
       sync: (start, end, datasync) => fsyncFile(file, this.#syncOps, { start, end, datasync }),
@@ -417,34 +417,29 @@ export class MemFs extends FileSystem {
     if (handle === undefined || handle.inode.attr.ino !== node) throw new FsError('EBADF', 'close');
     const released = super.release(node, fh, flockOwner);
     this.#handles.delete(fh);
-    handle.inode.opens--;
-    this.#put(handle.inode);
+    this.#close(handle.inode);
     return released;
   }
 
   override fsync(caller: Caller, node: NodeId, fh: Fh, datasync: boolean, start?: number, end?: number): MaybePromise<void> {
-    const { file } = this.#file(node, fh, 'fsync');
-    return atOnce(
-      isNowait(caller),
-      'fsync',
-      fsyncFile(file, this.#syncOps, { datasync, start: start ?? 0, end: end ?? Number.POSITIVE_INFINITY }),
-    );
+    const { inode, file } = this.#file(node, fh, 'fsync');
+    const done = fsyncFile(file, this.#syncOps, { datasync, start: start ?? 0, end: end ?? Number.POSITIVE_INFINITY });
+    return atOnce(isNowait(caller), 'fsync', this.#held(inode, done));
   }
 
   override lseek(caller: Caller, node: NodeId, fh: Fh, pos: number, whence: number): MaybePromise<number> {
-    const { file } = this.#file(node, fh, 'lseek');
+    const { inode, file } = this.#file(node, fh, 'lseek');
     const seek = whence === SEEK_DATA ? seekData : whence === SEEK_HOLE ? seekHole : undefined;
     if (seek === undefined) throw new FsError('EINVAL', 'lseek');
     const { ops, writeOps } = this.#store.io;
-    return atOnce(isNowait(caller), 'lseek', seek(file.inode, pos, ops, writeOps.iomapValid));
+    return atOnce(isNowait(caller), 'lseek', this.#held(inode, seek(file.inode, pos, ops, writeOps.iomapValid)));
   }
 
   override fallocate(caller: Caller, node: NodeId, fh: Fh, mode: number, offset: number, length: number): MaybePromise<void> {
     const { inode, file } = this.#file(node, fh, 'fallocate');
     this.#beginData(isNowait(caller), 'fallocate', file.inode as FileInode);
-    return then(fallocate(file.inode, mode, offset, length, this.#store.fallocateOps), () => {
-      return this.#modified(caller, inode);
-    });
+    const done = then(fallocate(file.inode, mode, offset, length, this.#store.fallocateOps), () => this.#modified(caller, inode));
+    return this.#held(inode, done);
   }
 
   override copyFileRange(
@@ -463,17 +458,18 @@ export class MemFs extends FileSystem {
     if (flags !== 0) throw new FsError('EINVAL', 'copy_file_range');
     this.#beginData(isNowait(caller), 'copy_file_range', file.inode as FileInode);
     const range = { src: source.inode, srcPos, dst: file.inode, dstPos, length };
-    return then(copyRange(range, this.#store.io, this.#store.fallocateOps), (copied) => {
+    const done = then(copyRange(range, this.#store.io, this.#store.fallocateOps), (copied) => {
       this.#accessed(from, opened);
       return copied === 0 ? 0 : then(this.#modified(caller, inode), () => copied);
     });
+    return this.#held(from, this.#held(inode, done));
   }
 
   override fiemap(caller: Caller, node: NodeId, start: number, length: number, flags: number, max?: number): MaybePromise<FileExtent[]> {
     const inode = this.#inode(node, 'fiemap');
     if (!isRegular(inode.attr.mode)) throw new FsError('EOPNOTSUPP', 'fiemap');
     const request = { start, length, flags, max: max ?? Number.POSITIVE_INFINITY };
-    const answer = then(fiemap(this.#store.open(inode), request, this.#store.io.ops), ({ extents }) => extents);
+    const answer = this.#withData(inode, (file) => then(fiemap(file, request, this.#store.io.ops), ({ extents }) => extents));
     return atOnce(isNowait(caller), 'fiemap', answer);
   }
 
@@ -592,6 +588,28 @@ export class MemFs extends FileSystem {
     return handle as FileHandle;
   }
 
+  /** The answer of a call on the data of an inode, which stays open until it is there: the handle may be given back before. */
+  #held<T>(inode: MemInode, answer: MaybePromise<T>): MaybePromise<T> {
+    if (!isPromise(answer)) return answer;
+    inode.opens++;
+    return (answer as Promise<T>).finally(() => this.#close(inode));
+  }
+
+  /** A call on the data of an inode that nobody needs to have open. */
+  #withData<T>(inode: MemInode, call: (file: FileInode) => MaybePromise<T>): MaybePromise<T> {
+    inode.opens++;
+    try {
+      return this.#held(inode, call(this.#store.open(inode)));
+    } finally {
+      this.#close(inode);
+    }
+  }
+
+  #close(inode: MemInode): void {
+    inode.opens--;
+    this.#put(inode);
+  }
+
   #openHandle(inode: MemInode, flags: number): Fh {
     inode.opens++;
     this.#handles.set(++this.#lastFh, { inode, flags, file: undefined });
@@ -608,7 +626,11 @@ export class MemFs extends FileSystem {
   /** Somebody lost interest in an inode, or a name was taken from it. */
   #put(inode: MemInode): void {
     const { ino, uid, nlink } = inode.attr;
-    if (inode.nlookup > 0 || inode.opens > 0 || ino === this.root) return;
+    if (inode.opens > 0 || ino === this.root) return;
+    if (inode.nlookup > 0) {
+      this.#store.rest(inode);
+      return;
+    }
     if (inode.type === S_IFREG) void this.#store.close(inode, nlink === 0);
     if (nlink > 0) return;
     this.#inodes.delete(ino);
@@ -619,16 +641,17 @@ export class MemFs extends FileSystem {
   #change<T>(caller: Caller, syscall: string, change: () => T): MaybePromise<T> {
     if (this.isReadOnly) throw new FsError('EROFS', syscall);
     const { freezeWrite } = this.#sb;
-    const locked = (): T => {
-      try {
-        return change();
-      } finally {
-        freezeWrite.unlockShared();
-      }
-    };
-    if (freezeWrite.tryLockShared()) return locked();
+    if (freezeWrite.tryLockShared()) return this.#changeLocked(change);
     if (isNowait(caller)) throw new FsError('EAGAIN', syscall);
-    return (freezeWrite.lockShared() as Promise<void>).then(locked);
+    return (freezeWrite.lockShared() as Promise<void>).then(() => this.#changeLocked(change));
+  }
+
+  #changeLocked<T>(change: () => T): T {
+    try {
+      return change();
+    } finally {
+      this.#sb.freezeWrite.unlockShared();
+    }
   }
 
   /** Before the engine changes data, under locks that it takes itself. Errors: EROFS; with `nowait` EAGAIN where they are not free. */
@@ -722,6 +745,11 @@ export class MemFs extends FileSystem {
 /** Is this a call that will not wait? `flags` are RWF_*. */
 function isNowait(caller: Caller, flags = 0): boolean {
   return caller.nowait === true || (flags & RWF_NOWAIT) !== 0;
+}
+
+/** The mode once somebody wrote; `flags` are RW_KILL_*. */
+function modeAfterWrite({ attr: { mode } }: MemInode, flags: number): number {
+  return (flags & RW_KILL_SUIDGID) === 0 ? mode : killedMode(mode, (flags & RW_KILL_SGID) === 0);
 }
 
 /** Errors: ENOTDIR. */
