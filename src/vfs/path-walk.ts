@@ -212,24 +212,23 @@ export class PathWalk {
     }
   }
 
-  /** Is nothing left but slashes? Those are noted, and what is finished is dropped. */
+  /** Is nothing left but slashes? Then those are noted; what is finished is dropped in any case. */
   #isAtEnd(): boolean {
+    let sawSlash = false;
     for (;;) {
       const rest = this.#rest;
-      for (let i = 0; i < rest.length; i++) if (rest.charCodeAt(i) !== SLASH) return false;
+      if (!isSlashes(rest)) return false;
+      sawSlash ||= rest.length > 0;
       const outer = this.#outer?.[this.#outer.length - 1];
       if (outer === undefined) {
-        if (rest.length > 0) this.hasSlash = true;
+        this.hasSlash ||= sawSlash;
         this.#rest = '';
         return true;
       }
-      if (isSlashes(outer)) {
-        if (rest.length > 0) this.hasSlash = true;
-        this.#outer?.pop();
-        this.#rest = outer;
-        continue;
-      }
-      return false;
+      // More of the path in which the link was met: a slash in between says nothing of the last name.
+      if (!isSlashes(outer)) return false;
+      this.#outer?.pop();
+      this.#rest = outer;
     }
   }
 

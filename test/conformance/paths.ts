@@ -260,6 +260,16 @@ export const paths: Behaviours = {
     await fails('EINVAL', () => fs.readlink('d'));
     await fails('EINVAL', () => fs.readlink('d/f'));
   },
+  'slashes after targets in the middle say nothing of the last name': async (fs) => {
+    await fs.mkdir('d');
+    await put(fs, 'd/f', 'content');
+    await fs.symlink('d/', 'l');
+    await fs.symlink('l//', 'm');
+    await fs.symlink('m/', 'n');
+    for (const path of ['l/f', 'm/f', 'n/f', 'n///f']) assert.equal((await fs.stat(path)).size, 7, path);
+    await fs.unlink('n/f');
+    await fails('ENOENT', () => fs.stat('d/f'));
+  },
   'mkdir takes a slash after the new name': async (fs) => {
     await fs.mkdir('d/');
     await fs.mkdir('d/e//');
