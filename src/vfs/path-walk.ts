@@ -14,6 +14,12 @@ import type { Vnode } from './vnode.ts';
 /** What the last component of a path is. */
 export type LastType = 'norm' | 'dot' | 'dotdot' | 'root';
 
+/** Where a walk ends: the inode, not referenced, and its name, if it has one here. */
+export interface PathEnd {
+  readonly vnode: Vnode;
+  readonly dentry: Dentry | undefined;
+}
+
 /** What a walk works with. */
 export interface WalkHost {
   readonly fs: FileSystem;
@@ -139,7 +145,14 @@ export class PathWalk {
   }
 
   /** Walks to the end. Shape: the inode, not referenced; the dentry if it has one here. `follow`: the last link too. */
-  *toEnd(follow: boolean): Task<{ vnode: Vnode; dentry: Dentry | undefined }> {
+  *toEnd(follow: boolean): Task<PathEnd> {
+    const end = yield* this.tryToEnd(follow);
+    if (end === undefined) throw this.#failed('ENOENT');
+    return end;
+  }
+
+  /** As toEnd, but undefined where only the last name is not there: most of those who ask want to know just that. */
+  *tryToEnd(follow: boolean): Task<PathEnd | undefined> {
     for (;;) {
       yield* this.toLast();
       if (this.last !== 'norm') {
@@ -147,7 +160,7 @@ export class PathWalk {
         return { vnode: this.dir, dentry: this.dir.alias };
       }
       const dentry = yield* this.lookup(this.name);
-      if (dentry === undefined) throw this.#failed('ENOENT');
+      if (dentry === undefined) return undefined;
       const { vnode } = dentry;
       if (isSymlink(vnode.type) && (follow || this.hasSlash)) {
         yield* this.follow(vnode);

@@ -112,6 +112,31 @@ export class Vfs {
     return run(this.#at(caller, path, follow, 'stat', (found) => this.getattr(caller, found)));
   }
 
+  /** stat, but undefined where there is no such name in a directory that is there. */
+  tryStat(caller: Caller, path: string, follow = true): MaybePromise<Attr | undefined> {
+    this.checkOpen('stat');
+    const quick = tryWalk(this.#host, caller, path, path.length, follow);
+    if (quick !== undefined) return this.fs.getattr(caller, quick === 'root' ? this.fs.root : quick.vnode.id);
+    return run(this.#tryStat(caller, path, follow));
+  }
+
+  *#tryStat(caller: Caller, path: string, follow: boolean): Task<Attr | undefined> {
+    const walk = new PathWalk(this.#host, caller, path, 'stat');
+    try {
+      const end = yield* walk.tryToEnd(follow);
+      if (end === undefined) return undefined;
+      const { vnode } = end;
+      vnode.refs++;
+      try {
+        return yield* this.getattr(caller, vnode);
+      } finally {
+        this.dcache.put(vnode);
+      }
+    } finally {
+      walk.end();
+    }
+  }
+
   /** chmod, chown, utimes by path. */
   setattr(caller: Caller, path: string, changes: AttrChanges, follow = true): MaybePromise<void> {
     this.checkOpen('setattr');

@@ -3,7 +3,7 @@ import { FsError, hasCode } from '../base/fs-error.ts';
 import { type Task, wait } from '../base/task.ts';
 import { encodeUtf8 } from '../layout/utf8.ts';
 import { type Attr, type AttrChanges, type DirEntry, makedev } from '../vfs/attr.ts';
-import { nameBytes, nameOfText } from '../vfs/name.ts';
+import { nameBytes, nameOfText, nameText } from '../vfs/name.ts';
 import { aclFromMode, type PosixAcl } from '../vfs/posix-acl.ts';
 import {
   isDirectory,
@@ -109,12 +109,16 @@ function* statAt(
   const bag = bagOf<StatOptions>(options);
   const name = toPath(path);
   const { vfs, caller, dev } = begin(state, bag);
+  let attr: Attr | undefined;
   try {
-    return statsOf(yield* wait(vfs.stat(caller, name, syscall === 'stat')), bag.bigint, dev);
+    attr = yield* wait(vfs.tryStat(caller, name, syscall === 'stat'));
   } catch (error) {
     if (bag.throwIfNoEntry === false && isAbsent(error)) return undefined;
     throw face(error, syscall, name);
   }
+  if (attr !== undefined) return statsOf(attr, bag.bigint, dev);
+  if (bag.throwIfNoEntry === false) return undefined;
+  throw new FsError('ENOENT', syscall, { path: nameText(name) });
 }
 
 /** No file has this path. */
@@ -141,8 +145,7 @@ export function accessMode(mode: unknown, fallback: number): number {
 /** Whatever goes wrong: false. */
 export function* exists(state: VolumeState, path: PathLike): Task<boolean> {
   try {
-    yield* access(state, path);
-    return true;
+    return (yield* wait(state.vfs.tryStat(state.caller, toPath(path)))) !== undefined;
   } catch {
     return false;
   }
