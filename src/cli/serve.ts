@@ -1,0 +1,37 @@
+// The process in the background: mounts what the process that started it asks for, tells it how that went, and serves.
+
+import { type Failure, failureOf } from './failure.ts';
+import { type MountFacts, type MountRequest, mountServed, stopRequest, untilEnded } from './served-mount.ts';
+
+export type FromServing = { readonly facts: MountFacts } | { readonly failure: Failure };
+
+function tell(message: FromServing): Promise<void> {
+  return new Promise((resolve) => {
+    if (process.send === undefined) resolve();
+    else process.send(message, undefined, {}, () => resolve());
+  });
+}
+
+async function serve(request: MountRequest): Promise<void> {
+  const stop = stopRequest();
+  // Who asked has gone, perhaps tired of waiting for a source. What is mounted by now, the exit takes away.
+  const orphaned = (): void => process.exit(1);
+  process.once('disconnect', orphaned);
+  try {
+    const served = await mountServed(request);
+    process.off('disconnect', orphaned);
+    await tell({ facts: served.facts });
+    // Who asked hangs up too, and may have been faster.
+    if (process.connected) process.disconnect();
+    await untilEnded(served, stop);
+  } catch (error) {
+    process.off('disconnect', orphaned);
+    if (process.connected) await tell({ failure: failureOf(error) });
+    else process.stderr.write(`iomap: ${failureOf(error).message}\n`);
+    process.exitCode = 1;
+  } finally {
+    if (process.connected) process.disconnect();
+  }
+}
+
+process.once('message', (request: MountRequest) => void serve(request));
