@@ -150,6 +150,21 @@ test('platform: the node:fs-shaped face may name types of Node, and one file of 
   ]);
 });
 
+test('platform: the mirror of host directories meets it, no other filesystem does, and the engine does not reach the mirror', () => {
+  const tree = {
+    'src/sys/libc.ts': `import koffi from 'koffi';\nexport const libc = koffi;\n`,
+    'src/fs/mirror/mirror-fs.ts': `import 'node:fs';\nimport { libc } from '../../sys/libc.ts';\nexport const mirror = libc;\n`,
+    'src/fs/memfs/mem-fs.ts': `import 'node:fs';\nimport { libc } from '../../sys/libc.ts';\nexport const mem = libc;\n`,
+    'src/index.ts': `export { mirror } from './fs/mirror/mirror-fs.ts';\n`,
+  };
+  assert.deepEqual(findings('arrows', tree), ['src/fs/memfs/mem-fs.ts:2: fs/memfs does not import src/sys/libc.ts']);
+  assert.deepEqual(findings('platform', tree), [
+    'src/fs/memfs/mem-fs.ts:1: imports node:fs',
+    'src/fs/memfs/mem-fs.ts: the engine reaches the platform: src/fs/memfs/mem-fs.ts -> src/sys/libc.ts',
+    'src/index.ts: the engine reaches the platform: src/index.ts -> src/fs/mirror/mirror-fs.ts',
+  ]);
+});
+
 test('buffered: a module of buffered I/O does not reach bio or a device, over any path', () => {
   const tree = {
     'src/iomap/iomap.ts': `import type { Device } from '../block/block-device.ts';\nexport type Iomap = Device;\n`,

@@ -24,6 +24,7 @@ const arrows: Record<string, string> = {
   vfs: 'base layout pagecache',
   iomap: 'base block pagecache vfs',
   fs: 'base layout block pagecache vfs iomap',
+  'fs/mirror': 'base layout vfs sys',
   volume: 'base layout vfs',
   'fuse/abi': 'base layout',
   'fuse/transport': 'base sys fuse/abi',
@@ -45,10 +46,17 @@ const platformTypes = /^src\/volume\//;
 const pure: Record<string, string> = { minimatch: 'src/volume/glob.ts' };
 
 /** Where src may import Node modules and packages. */
-const platform = [/^src\/sys\//, /^src\/block\/file-device\.ts$/, /^src\/node\.ts$/, /^src\/cli\//, /^src\/fuse\/(?:transport|mount)\//];
+const platform = [
+  /^src\/sys\//,
+  /^src\/block\/file-device\.ts$/,
+  /^src\/fs\/mirror\//,
+  /^src\/node\.ts$/,
+  /^src\/cli\//,
+  /^src\/fuse\/(?:transport|mount)\//,
+];
 
 /** What tsconfig.engine.json compiles without the types of Node. */
-const engine = /^src\/(?:(?:base|layout|block|pagecache|vfs|iomap|fs|fuse\/abi)\/|index\.ts$)/;
+const engine = /^src\/(?:(?:base|layout|block|pagecache|vfs|iomap|fs(?!\/mirror)|fuse\/abi)\/|index\.ts$)/;
 
 /** Modules of buffered I/O, and what they work without, so that a filesystem with no block device carries none of it. */
 const buffered = (

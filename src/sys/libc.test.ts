@@ -1,12 +1,14 @@
 import assert from 'node:assert/strict';
-import { mkdtempSync, readFileSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
-import { F_SETLK, flock, Libc, linux_dirent64, statfs, statx, UTIME_OMIT } from './libc.ts';
+import { AT_REMOVEDIR, F_SETLK, flock, Libc, linux_dirent64, RLIMIT_NOFILE, statfs, statx, UTIME_OMIT } from './libc.ts';
 
 const O_RDWR = 2;
 const O_CREAT = 0o100;
+const O_NOFOLLOW = 0o400000;
+const O_PATH = 0o10000000;
 
 function unavailable(): string | undefined {
   if (process.platform !== 'linux') return 'the calls are those of Linux';
@@ -95,6 +97,62 @@ describe('system calls', { skip: unavailable() ?? false }, () => {
     libc.fcntlLock(fd, F_SETLK, { l_type: 1, l_start: 5, l_len: 2 });
     assert.throws(() => libc.fcntlLock(fd, F_SETLK, { l_type: 9 }), { code: 'EINVAL', syscall: 'fcntl' });
     libc.close(fd);
+  });
+
+  test('names are found, made and taken away below an open directory', () => {
+    libc.mkdir(at('below'), 0o700);
+    const fd = libc.open(at('below'), O_PATH, 0);
+    const name = (text: string) => Buffer.from(text);
+    libc.mkdirat(fd, name('dir'), 0o700);
+    libc.mknodat(fd, name('file'), 0o100600, 0);
+    libc.symlinkat(name('target'), fd, name('link'));
+    libc.linkat(fd, name('file'), name('second'), 0, fd);
+    libc.renameat2(name('second'), name('renamed'), 0, fd, fd);
+    const link = libc.openat(fd, name('link'), O_PATH | O_NOFOLLOW, 0);
+    assert.equal(Buffer.from(libc.readlinkat(link, new Uint8Array(0))).toString(), 'target');
+    assert.deepEqual(readdirSync(join(dir, 'below')).sort(), ['dir', 'file', 'link', 'renamed']);
+    libc.unlinkat(fd, name('dir'), AT_REMOVEDIR);
+    libc.unlinkat(fd, name('file'), 0);
+    assert.throws(() => libc.unlinkat(fd, name('dir'), AT_REMOVEDIR), { code: 'ENOENT', syscall: 'unlinkat' });
+    assert.deepEqual(readdirSync(join(dir, 'below')).sort(), ['link', 'renamed']);
+    libc.close(link);
+    libc.close(fd);
+  });
+
+  test('a listing takes as many names as fit', () => {
+    libc.mkdir(at('many'), 0o700);
+    for (let i = 0; i < 20; i++) writeFileSync(join(dir, 'many', `${i}`), '');
+    const fd = libc.open(at('many'), 0, 0);
+    assert.equal(libc.getdents64(fd, 64).length, 2);
+    assert.equal(libc.getdents64(fd).length, 20);
+    libc.close(fd);
+  });
+
+  test('mask, limits and ids are told and set', () => {
+    const mask = libc.umask(0o027);
+    assert.equal(libc.umask(mask), 0o027);
+    const [soft, hard] = libc.getrlimit(RLIMIT_NOFILE);
+    libc.setrlimit(RLIMIT_NOFILE, soft - 1n, hard);
+    assert.deepEqual(libc.getrlimit(RLIMIT_NOFILE), [soft - 1n, hard]);
+    libc.setrlimit(RLIMIT_NOFILE, soft, hard);
+    assert.equal(libc.setfsuid(-1), process.geteuid?.());
+    assert.equal(libc.setfsgid(-1), process.getegid?.());
+    const groups = libc.getgroups();
+    assert.deepEqual(
+      process.getgroups?.().filter((gid) => !groups.includes(gid) && gid !== process.getegid?.()),
+      [],
+    );
+  });
+
+  test('capabilities are those that the kernel shows, and stay when they are set to what they are', () => {
+    const shown = (name: string): bigint => {
+      const status = readFileSync('/proc/thread-self/status', 'utf8');
+      return BigInt(`0x${new RegExp(`^${name}:\\s*(\\S+)`, 'm').exec(status)?.[1]}`);
+    };
+    const capabilities = libc.capget();
+    assert.deepEqual([capabilities.effective, capabilities.permitted, capabilities.inheritable], ['CapEff', 'CapPrm', 'CapInh'].map(shown));
+    libc.capset(capabilities);
+    assert.deepEqual(libc.capget(), capabilities);
   });
 
   test('statfs tells the block size', () => {

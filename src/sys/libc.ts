@@ -114,6 +114,28 @@ const iovec = struct('iovec', 16, {
   iov_len:  u64(8),
 });
 
+// biome-ignore format: one row per field, as the format is drawn
+/** struct rlimit of machines with 64-bit words. Source: Linux include/uapi/linux/resource.h */
+const rlimit = struct('rlimit', 16, {
+  rlim_cur: u64big(0), // 2^64 - 1 is no limit
+  rlim_max: u64big(8),
+});
+
+// biome-ignore format: one row per field, as the format is drawn
+/** struct __user_cap_header_struct. Source: Linux include/uapi/linux/capability.h */
+const cap_user_header = struct('cap_user_header', 8, {
+  version: u32(0),
+  pid:     s32(4), // 0 is the calling thread
+});
+
+// biome-ignore format: one row per field, as the format is drawn
+/** struct __user_cap_data_struct, of which there are two: capabilities 0 to 31, and those from 32 on. Source: as above. */
+const cap_user_data = struct('cap_user_data', 12, {
+  effective:   u32(0),
+  permitted:   u32(4),
+  inheritable: u32(8),
+});
+
 export type Statx = Values<typeof statx>;
 export type Statfs = Values<typeof statfs>;
 export type Flock = Values<typeof flock>;
@@ -126,6 +148,13 @@ export interface Dirent {
   /** DT_*. */
   readonly type: number;
   readonly name: Uint8Array;
+}
+
+/** Capabilities of a thread: a bit for each, bit n of the kernel's number n. */
+export interface Capabilities {
+  readonly effective: bigint;
+  readonly permitted: bigint;
+  readonly inheritable: bigint;
 }
 
 export interface FiemapExtent {
@@ -148,9 +177,13 @@ export const AT_FDCWD = -100;
 export const AT_SYMLINK_NOFOLLOW = 0x100;
 export const AT_EACCESS = 0x200;
 export const AT_SYMLINK_FOLLOW = 0x400;
+export const AT_NO_AUTOMOUNT = 0x800;
 export const AT_EMPTY_PATH = 0x1000;
 
+export const AT_REMOVEDIR = 0x200;
+
 // fcntl(2), flock(2), ioctl(2), mount(2).
+export const F_DUPFD_CLOEXEC = 1030;
 export const F_GETFL = 3;
 export const F_SETFL = 4;
 export const F_GETLK = 5;
@@ -170,6 +203,15 @@ export const MS_NOATIME = 1024;
 export const MS_RELATIME = 1 << 21;
 export const MS_STRICTATIME = 1 << 24;
 export const MNT_DETACH = 2;
+
+// setrlimit(2), unshare(2); stx_mask of statx(2).
+export const RLIMIT_NOFILE = 7;
+export const CLONE_FS = 0x200;
+export const STATX_MNT_ID = 0x1000;
+
+const CAPABILITY_VERSION_3 = 0x20080522;
+/** Number of setgroups(2) by architecture: the C library's function of that name changes all threads. */
+const SYS_SETGROUPS: Readonly<Record<string, number>> = { x64: 116, arm64: 159, riscv64: 159, loong64: 159, s390x: 206, ppc64: 81 };
 
 const STATX_BASIC_AND_BTIME = 0xfff;
 const DIRENT_BUFFER_SIZE = 64 * 1024;
@@ -191,6 +233,10 @@ export class Libc {
 
   open(path: Uint8Array, flags: number, mode: number): number {
     return this.#call('open', cstring(path), flags, mode);
+  }
+
+  openat(dirfd: number, path: Uint8Array, flags: number, mode: number): number {
+    return this.#call('openat', dirfd, cstring(path), flags, mode);
   }
 
   close(fd: number): void {
@@ -255,6 +301,29 @@ export class Libc {
     this.#call('rmdir', cstring(path));
   }
 
+  mkdirat(dirfd: number, path: Uint8Array, mode: number): void {
+    this.#call('mkdirat', dirfd, cstring(path), mode);
+  }
+
+  mknodat(dirfd: number, path: Uint8Array, mode: number, rdev: number): void {
+    this.#call('mknodat', dirfd, cstring(path), mode, rdev);
+  }
+
+  /** `flags` may be AT_REMOVEDIR. */
+  unlinkat(dirfd: number, path: Uint8Array, flags: number): void {
+    this.#call('unlinkat', dirfd, cstring(path), flags);
+  }
+
+  symlinkat(target: Uint8Array, dirfd: number, path: Uint8Array): void {
+    this.#call('symlinkat', cstring(target), dirfd, cstring(path));
+  }
+
+  /** An empty path reads the link that is open as `dirfd`. */
+  readlinkat(dirfd: number, path: Uint8Array): Uint8Array {
+    const out = new Uint8Array(4096);
+    return out.slice(0, this.#call('readlinkat', dirfd, cstring(path), out, out.length));
+  }
+
   symlink(target: Uint8Array, path: Uint8Array): void {
     this.#call('symlink', cstring(target), cstring(path));
   }
@@ -264,12 +333,12 @@ export class Libc {
     return out.slice(0, this.#call('readlink', cstring(path), out, out.length));
   }
 
-  linkat(dirfd: number, existing: Uint8Array, path: Uint8Array, flags: number): void {
-    this.#call('linkat', dirfd, cstring(existing), AT_FDCWD, cstring(path), flags);
+  linkat(dirfd: number, existing: Uint8Array, path: Uint8Array, flags: number, newdirfd = AT_FDCWD): void {
+    this.#call('linkat', dirfd, cstring(existing), newdirfd, cstring(path), flags);
   }
 
-  renameat2(from: Uint8Array, to: Uint8Array, flags: number): void {
-    this.#call('renameat2', AT_FDCWD, cstring(from), AT_FDCWD, cstring(to), flags);
+  renameat2(from: Uint8Array, to: Uint8Array, flags: number, dirfd = AT_FDCWD, newdirfd = AT_FDCWD): void {
+    this.#call('renameat2', dirfd, cstring(from), newdirfd, cstring(to), flags);
   }
 
   chmod(path: Uint8Array, mode: number): void {
@@ -325,9 +394,9 @@ export class Libc {
     return this.#call('copy_file_range', fdIn, BigInt64Array.of(BigInt(posIn)), fdOut, BigInt64Array.of(BigInt(posOut)), length, 0);
   }
 
-  /** The next names, '.' and '..' among them; none at the end. Names longer than the buffer cannot be. */
-  getdents64(fd: number): Dirent[] {
-    const out = new Uint8Array(DIRENT_BUFFER_SIZE);
+  /** The next names, '.' and '..' among them, as many as fit `size` bytes; none at the end. Errors: EINVAL where not even one fits. */
+  getdents64(fd: number, size = DIRENT_BUFFER_SIZE): Dirent[] {
+    const out = new Uint8Array(size);
     const end = this.#call('getdents64', fd, out, out.length);
     const found: Dirent[] = [];
     const raw = linux_dirent64.view();
@@ -417,6 +486,80 @@ export class Libc {
     this.#call('umount2', cstring(target), flags);
   }
 
+  // Of the calling thread, and of no other.
+
+  /** Who the thread is to file systems (fsuid). Shape: who it was. Refusals do not show: -1 asks who it is. */
+  setfsuid(uid: number): number {
+    return this.#call('setfsuid', uid >>> 0);
+  }
+
+  setfsgid(gid: number): number {
+    return this.#call('setfsgid', gid >>> 0);
+  }
+
+  /** Supplementary groups. */
+  getgroups(): number[] {
+    const groups = new Uint32Array(this.#call('getgroups', 0, null));
+    return [...groups.subarray(0, this.#call('getgroups', groups.length, groups))];
+  }
+
+  /** Changes them. Errors: ENOSYS on machines of which the number of the call is not known. */
+  setThreadGroups(groups: readonly number[]): void {
+    const number = SYS_SETGROUPS[process.arch];
+    if (number === undefined) throw new FsError('ENOSYS', 'setgroups', { detail: process.arch });
+    this.#call('setgroups', number, groups.length, Uint32Array.from(groups));
+  }
+
+  capget(): Capabilities {
+    const data = new Uint8Array(2 * cap_user_data.size);
+    this.#call('capget', capHeader(), data);
+    const [low, high] = [cap_user_data.read(data), cap_user_data.read(data, cap_user_data.size)];
+    const both = (name: keyof typeof low): bigint => (BigInt(high[name]) << 32n) | BigInt(low[name]);
+    return { effective: both('effective'), permitted: both('permitted'), inheritable: both('inheritable') };
+  }
+
+  capset(capabilities: Capabilities): void {
+    const data = new Uint8Array(2 * cap_user_data.size);
+    for (const half of [0, 1]) {
+      const word = (bits: bigint): number => Number((bits >> BigInt(32 * half)) & 0xffffffffn);
+      const { effective, permitted, inheritable } = capabilities;
+      const words = { effective: word(effective), permitted: word(permitted), inheritable: word(inheritable) };
+      cap_user_data.write(data, half * cap_user_data.size, words);
+    }
+    this.#call('capset', capHeader(), data);
+  }
+
+  /** `flags` are CLONE_*: from here on the thread has these for itself. */
+  unshare(flags: number): void {
+    this.#call('unshare', flags);
+  }
+
+  // Of the process; the mask is the thread's own after unshare(CLONE_FS).
+
+  /** Shape: the mask that it was. */
+  umask(mask: number): number {
+    return this.#call('umask', mask);
+  }
+
+  /** Shape: the soft limit and the hard one. */
+  getrlimit(resource: number): [bigint, bigint] {
+    const out = new Uint8Array(rlimit.size);
+    this.#call('getrlimit', resource, out);
+    const { rlim_cur, rlim_max } = rlimit.read(out);
+    return [rlim_cur, rlim_max];
+  }
+
+  setrlimit(resource: number, rlim_cur: bigint, rlim_max: bigint): void {
+    const raw = new Uint8Array(rlimit.size);
+    rlimit.write(raw, 0, { rlim_cur, rlim_max });
+    this.#call('setrlimit', resource, raw);
+  }
+
+  /** Where memory is, for calls that want it at multiples of something. */
+  addressOf(memory: Uint8Array): bigint {
+    return this.#native.address(memory);
+  }
+
   #call(name: keyof typeof CALLS, ...args: unknown[]): number {
     const result = this.#native.calls[name](...args);
     if (result < 0) throw FsError.of(this.#native.errno(), name === 'fcntlLock' ? 'fcntl' : name);
@@ -436,6 +579,7 @@ export class Libc {
 // biome-ignore format: one row per call
 const CALLS = {
   open:            'int open(const void *path, int flags, uint32_t mode)',
+  openat:          'int openat(int dirfd, const void *path, int flags, uint32_t mode)',
   close:           'int close(int fd)',
   read:            'int64_t read(int fd, void *into, size_t length)',
   write:           'int64_t write(int fd, const void *from, size_t length)',
@@ -450,6 +594,11 @@ const CALLS = {
   mknod:           'int mknod(const void *path, uint32_t mode, uint64_t rdev)',
   unlink:          'int unlink(const void *path)',
   rmdir:           'int rmdir(const void *path)',
+  mkdirat:         'int mkdirat(int dirfd, const void *path, uint32_t mode)',
+  mknodat:         'int mknodat(int dirfd, const void *path, uint32_t mode, uint64_t rdev)',
+  unlinkat:        'int unlinkat(int dirfd, const void *path, int flags)',
+  symlinkat:       'int symlinkat(const void *target, int dirfd, const void *path)',
+  readlinkat:      'int64_t readlinkat(int dirfd, const void *path, void *out, size_t length)',
   symlink:         'int symlink(const void *target, const void *path)',
   readlink:        'int64_t readlink(const void *path, void *out, size_t length)',
   linkat:          'int linkat(int dirfd, const void *existing, int newdirfd, const void *path, int flags)',
@@ -486,6 +635,16 @@ const CALLS = {
   ioctl:           'int ioctl(int fd, uint64_t cmd, void *arg)',
   mount:           'int mount(const void *source, const void *target, const void *type, uint64_t flags, const void *data)',
   umount2:         'int umount2(const void *target, int flags)',
+  setfsuid:        'uint32_t setfsuid(uint32_t uid)',
+  setfsgid:        'uint32_t setfsgid(uint32_t gid)',
+  getgroups:       'int getgroups(int count, void *groups)',
+  setgroups:       'int64_t syscall(int64_t number, size_t count, const void *groups)', // variadic too
+  capget:          'int capget(const void *header, void *data)',
+  capset:          'int capset(const void *header, const void *data)',
+  unshare:         'int unshare(int flags)',
+  umask:           'uint32_t umask(uint32_t mask)',
+  getrlimit:       'int getrlimit(int resource, void *out)',
+  setrlimit:       'int setrlimit(int resource, const void *limits)',
 };
 
 interface Native {
@@ -507,6 +666,12 @@ function load(): Native {
   } catch (cause) {
     throw new FsError('ENOSYS', 'dlopen', { cause, detail: 'the C library cannot be called: koffi or a symbol is missing' });
   }
+}
+
+function capHeader(): Uint8Array {
+  const raw = new Uint8Array(cap_user_header.size);
+  cap_user_header.write(raw, 0, { version: CAPABILITY_VERSION_3, pid: 0 });
+  return raw;
 }
 
 function cstring(text: Uint8Array): Uint8Array {
