@@ -13,8 +13,10 @@ export interface WorkerData {
 }
 
 export type ToWorker =
-  /** The descriptor is mounted: serve it. */
-  { readonly kind: 'serve'; readonly fd: number };
+  /** The descriptor is mounted: serve it. It is the worker's from here on. */
+  | { readonly kind: 'serve'; readonly fd: number }
+  /** It could not be mounted: end the filesystem. */
+  | { readonly kind: 'stop' };
 
 export type FromWorker =
   /** The filesystem is there. `rootMode` is that of its root. */
@@ -23,5 +25,5 @@ export type FromWorker =
   | { readonly kind: 'ready'; readonly minor: number }
   /** A request failed by a fault, and was answered with EIO. */
   | { readonly kind: 'bug'; readonly request: string; readonly stack: string; readonly inFlight: readonly InFlight[] }
-  /** It is over: the session ended, or could not begin. */
+  /** It is over: the session ended, or could not begin. The descriptor is closed. */
   | { readonly kind: 'ended'; readonly error: { readonly message: string; readonly code: string | undefined } | undefined };

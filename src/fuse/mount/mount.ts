@@ -1,8 +1,8 @@
 import { spawn, spawnSync } from 'node:child_process';
-import { closeSync, constants, openSync, realpathSync, statSync } from 'node:fs';
+import { closeSync, constants, openSync, realpathSync, statfsSync, statSync } from 'node:fs';
 import { Worker } from 'node:worker_threads';
 import { ERRNO, type ErrnoCode } from '../../base/errno.ts';
-import { FsError } from '../../base/fs-error.ts';
+import { FsError, hasCode } from '../../base/fs-error.ts';
 import { S_IFMT } from '../../vfs/uapi.ts';
 import { maxWriteOf, type ServerOptions } from '../server/options.ts';
 import type { FromWorker, ToWorker, WorkerData } from './messages.ts';
@@ -78,30 +78,56 @@ export async function mount(source: URL | string, directory: string, options: Mo
   const data: WorkerData = { source: String(source), args, options: serverOptions };
   const worker = new Worker(new URL('./worker.js', import.meta.url), { workerData: data, trackUnmanagedFds: false });
   const talk = new Conversation(worker, onBug);
+  const order = (message: ToWorker): void => worker.postMessage(message);
 
   const loaded = await talk.next('loaded');
-  const fd = openSync('/dev/fuse', constants.O_RDWR);
+  let fd: number | undefined;
   try {
+    fd = openSync('/dev/fuse', constants.O_RDWR);
     await mountDevice(fd, where, loaded, options);
   } catch (error) {
-    closeSync(fd);
-    await worker.terminate();
+    if (fd !== undefined) closeSync(fd);
+    order({ kind: 'stop' });
+    await talk.ended;
     throw error;
   }
-  // The thread has the descriptor from here on, and closes it.
-  const atExit = (): void => {
-    spawnSync('umount', ['-l', where]);
-  };
+  const device = fd;
+  const atExit = (): void => detachNow(where);
   process.once('exit', atExit);
-  const ended = talk.ended.finally(() => process.removeListener('exit', atExit));
-  worker.postMessage({ kind: 'serve', fd } satisfies ToWorker);
+  // A thread that dies while it waits for a request is not gone before that wait is over.
+  worker.once('error', () => void run('umount', ['-f', '-l', where]));
+  const ended = talk.ended.then(async ({ error, died }) => {
+    process.removeListener('exit', atExit);
+    // Nobody reads the descriptor any more: whoever waits for an answer gets ENOTCONN.
+    if (died) closeSync(device);
+    if (error !== undefined && isDead(where)) await run('umount', ['-l', where]);
+    return error;
+  });
+  order({ kind: 'serve', fd });
   try {
     const { minor } = await talk.next('ready');
     return new Mount(where, minor, ended);
   } catch (error) {
-    await run('umount', ['-l', where]);
+    await ended;
     throw error;
   }
+}
+
+/** Is a mount here whose server is gone? */
+function isDead(where: string): boolean {
+  try {
+    statfsSync(where);
+    return false;
+  } catch (error) {
+    return hasCode(error, 'ENOTCONN');
+  }
+}
+
+/** The process exits. The thread that serves has to come out of its read for that, even if somebody uses the mount and goes on to. */
+function detachNow(where: string): void {
+  if (spawnSync('umount', [where], { stdio: 'ignore' }).status === 0) return;
+  spawnSync('sync', ['-f', where], { stdio: 'ignore' });
+  spawnSync('umount', ['-f', '-l', where], { stdio: 'ignore' });
 }
 
 type Loaded = Extract<FromWorker, { kind: 'loaded' }>;
@@ -126,20 +152,33 @@ async function mountDevice(fd: number, directory: string, loaded: Loaded, option
   if (code !== 0) throw failed('mount', text, directory);
 }
 
+/** How a thread ended: `died` without saying so, and without closing anything. */
+interface End {
+  readonly error: FsError | undefined;
+  readonly died: boolean;
+}
+
 /** The words of the serving thread, in order. */
 class Conversation {
-  readonly ended: Promise<FsError | undefined>;
+  /** When the thread is gone. */
+  readonly ended: Promise<End>;
   #expect: { readonly kind: FromWorker['kind']; readonly resolve: (message: never) => void } | undefined;
 
   constructor(worker: Worker, onBug: NonNullable<MountOptions['onBug']>) {
     this.ended = new Promise((resolve) => {
+      let end: End = { error: new FsError('EIO', 'mount', { detail: 'the serving thread ended' }), died: true };
       worker.on('message', (message: FromWorker) => {
         if (message.kind === 'bug') onBug(message.request, message.stack);
-        else if (message.kind === 'ended') resolve(message.error === undefined ? undefined : errorOf(message.error));
-        else if (this.#expect?.kind === message.kind) this.#expect.resolve(message as never);
+        else if (message.kind === 'ended') {
+          end = { error: message.error === undefined ? undefined : errorOf(message.error), died: false };
+          // Timers and whatever else a filesystem leaves behind keep it from ending by itself.
+          void worker.terminate();
+        } else if (this.#expect?.kind === message.kind) this.#expect.resolve(message as never);
       });
-      worker.once('error', (error) => resolve(new FsError('EIO', 'mount', { cause: error, detail: String(error.message) })));
-      worker.once('exit', () => resolve(undefined));
+      worker.once('error', (error) => {
+        end = { error: new FsError('EIO', 'mount', { cause: error, detail: String(error.message) }), died: end.died };
+      });
+      worker.once('exit', () => resolve(end));
     });
   }
 
@@ -148,7 +187,7 @@ class Conversation {
     const said = new Promise<Extract<FromWorker, { kind: K }>>((resolve) => {
       this.#expect = { kind, resolve };
     });
-    const ended = this.ended.then((error): never => {
+    const ended = this.ended.then(({ error }): never => {
       throw error ?? new FsError('EIO', 'mount', { detail: 'the serving thread ended' });
     });
     return Promise.race([said, ended]);
@@ -172,7 +211,10 @@ function failed(syscall: string, text: string, path: string): FsError {
 /** Runs a program; `fd` is its descriptor 3. */
 function run(command: string, args: readonly string[], fd?: number): Promise<{ code: number | null; text: string }> {
   return new Promise((resolve, reject) => {
-    const child = spawn(command, args, { stdio: ['ignore', 'pipe', 'pipe', ...(fd === undefined ? [] : [fd])] });
+    const child = spawn(command, args, {
+      stdio: ['ignore', 'pipe', 'pipe', ...(fd === undefined ? [] : [fd])],
+      env: { ...process.env, LC_ALL: 'C' }, // what it says is read
+    });
     let text = '';
     for (const stream of [child.stdout, child.stderr]) stream?.on('data', (piece: Buffer) => (text += piece.toString()));
     child.once('error', (error) => reject(new FsError('ENOENT', command, { cause: error, detail: `${command} cannot be started` })));

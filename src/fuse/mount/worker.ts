@@ -20,6 +20,23 @@ async function load(): Promise<FileSystem> {
   return fs;
 }
 
+/** Serves until the mount is over, then ends the filesystem. */
+async function serve(fs: FileSystem, fd: number): Promise<void> {
+  const channel = new DevFuse(fd);
+  try {
+    const server: FuseServer = new FuseServer(fs, channel, options, {
+      onReady: ({ minor }) => tell({ kind: 'ready', minor }),
+      onBug: (error, request) => {
+        const stack = error instanceof Error ? (error.stack ?? error.message) : String(error);
+        tell({ kind: 'bug', request, stack, inFlight: server.inFlight });
+      },
+    });
+    await server.run();
+  } finally {
+    channel.close();
+  }
+}
+
 function whatIs(error: unknown): { message: string; code: string | undefined } {
   const { message, code } = error as { message?: unknown; code?: unknown };
   return { message: String(message ?? error), code: typeof code === 'string' ? code : undefined };
@@ -28,18 +45,12 @@ function whatIs(error: unknown): { message: string; code: string | undefined } {
 try {
   const fs = await load();
   const { mode } = await fs.getattr(ROOT, fs.root);
-  const { fd } = await new Promise<ToWorker>((resolve) => {
+  const order = await new Promise<ToWorker>((resolve) => {
     parentPort?.once('message', resolve);
     tell({ kind: 'loaded', rootMode: mode, checksAccess: fs.checksAccess, isReadOnly: fs.isReadOnly });
   });
-  const server = new FuseServer(fs, new DevFuse(fd), options, {
-    onReady: ({ minor }) => tell({ kind: 'ready', minor }),
-    onBug: (error, request) => {
-      const stack = error instanceof Error ? (error.stack ?? error.message) : String(error);
-      tell({ kind: 'bug', request, stack, inFlight: server.inFlight });
-    },
-  });
-  await server.run();
+  if (order.kind === 'serve') await serve(fs, order.fd);
+  else await fs.destroy();
   tell({ kind: 'ended', error: undefined });
 } catch (error) {
   tell({ kind: 'ended', error: whatIs(error) });

@@ -4,7 +4,7 @@ import { type MaybePromise, then } from '../../base/task.ts';
 import type { Attr, AttrChanges, DirEntry, Entry, FileLock } from '../../vfs/attr.ts';
 import { makedev } from '../../vfs/attr.ts';
 import type { Caller } from '../../vfs/caller.ts';
-import type { FileSystem } from '../../vfs/file-system.ts';
+import type { CreateReply, FileSystem } from '../../vfs/file-system.ts';
 import { nameBytes, nameOf } from '../../vfs/name.ts';
 import { killSetId as killSetIdOf } from '../../vfs/permission.ts';
 import {
@@ -29,10 +29,11 @@ import type { DirentWriter } from '../abi/dirents.ts';
 import * as flag from '../abi/flags.ts';
 import * as init from '../abi/init-flags.ts';
 import * as op from '../abi/opcodes.ts';
-import { IOCTL_DATA, REPLY_BODY } from '../abi/reply-encoder.ts';
+import { IOCTL_DATA, REPLY_BODY, type ReplyEncoder } from '../abi/reply-encoder.ts';
 import type { Request } from '../abi/request.ts';
 import { fuse_file_lock } from '../abi/structs.ts';
 import { clampedLength, lockOffset } from '../abi/words.ts';
+import { type LockOwners, NO_OWNER } from './lock-owners.ts';
 import type { Agreement } from './options.ts';
 import type { PendingReply } from './reply.ts';
 
@@ -46,12 +47,7 @@ export interface OperationContext {
   releaseBuffer(buffer: Uint8Array): void;
   /** The buffer that the request is in stays as it is until the answer is there. */
   keepRequest(): void;
-  /** A number for a lock owner of the wire, and back to nothing. */
-  ownerOf(word: bigint): number;
-  forgetOwner(word: bigint): void;
-  /** Byte-range locks are set through an open file; at its end, and only then, their owners are told. */
-  noteLock(fh: number, owner: number): void;
-  takeLockOwners(fh: number): Iterable<number>;
+  readonly owners: LockOwners;
 }
 
 /**
@@ -86,11 +82,44 @@ function target(request: Request): string {
   return nameOf(request.bytes, request.name2Start, request.name2End);
 }
 
-/** A new name: its lookup is the kernel's from here on, unless nobody is there to take it. */
+/** Sends what hands something over: a lookup, an open file. What does not arrive is taken back. */
+function handOver(
+  reply: PendingReply,
+  encode: (encoder: ReplyEncoder) => number,
+  takeBack: () => MaybePromise<unknown>,
+): MaybePromise<unknown> {
+  try {
+    return reply.send(encode) ? undefined : takeBack();
+  } catch (error) {
+    return then(takeBack(), () => {
+      throw error;
+    });
+  }
+}
+
+/** A name and its inode: the lookup is the kernel's from here on. */
 function answerEntry({ fs }: OperationContext, reply: PendingReply, entry: MaybePromise<Entry>): MaybePromise<unknown> {
-  return then(entry, (made) => {
-    if (!reply.send((encoder) => encoder.entry(made))) fs.forget(made.node, 1);
-  });
+  return then(entry, (made) =>
+    handOver(
+      reply,
+      (encoder) => encoder.entry(made),
+      () => fs.forget(made.node, 1),
+    ),
+  );
+}
+
+/** A new file, open. */
+function answerCreate({ fs }: OperationContext, reply: PendingReply, created: MaybePromise<CreateReply>): MaybePromise<unknown> {
+  return then(created, ({ entry, fh }) =>
+    handOver(
+      reply,
+      (encoder) => encoder.create(entry, 0, fh, fopen(entry.io.mode)),
+      () => {
+        fs.forget(entry.node, 1);
+        return fs.release(entry.node, fh);
+      },
+    ),
+  );
 }
 
 function answerAttr({ fs }: OperationContext, reply: PendingReply, attr: MaybePromise<Attr>): MaybePromise<unknown> {
@@ -168,7 +197,7 @@ function seekOffset(request: Request): number {
 /** Moved from lock to lock. */
 const lockView = fuse_file_lock.view();
 
-function lockOf(context: OperationContext, request: Request): FileLock {
+function lockOf(request: Request, owner: number): FileLock {
   const { lk_in } = request;
   const lock = lockView.at(lk_in.lk, 0);
   return {
@@ -176,15 +205,22 @@ function lockOf(context: OperationContext, request: Request): FileLock {
     start: lockOffset(lock.start),
     end: lockOffset(lock.end) === Number.POSITIVE_INFINITY ? LOCK_END : lockOffset(lock.end),
     pid: lock.pid,
-    owner: context.ownerOf(lk_in.owner),
+    owner,
   };
 }
 
 function setlk(context: OperationContext, request: Request, caller: Caller, reply: PendingReply, wait: boolean): MaybePromise<unknown> {
-  const lock = lockOf(context, request);
-  const flock = (request.lk_in.lk_flags & flag.FUSE_LK_FLOCK) !== 0;
-  if (!flock && lock.type !== F_UNLCK) context.noteLock(request.lk_in.fh, lock.owner);
-  return answerEmpty(reply, context.fs.setlk(caller, request.nodeid, request.lk_in.fh, lock, { flock, wait }));
+  const { fh, lk_flags, owner } = request.lk_in;
+  const lock = lockOf(request, context.owners.note(fh, owner));
+  const flock = (lk_flags & flag.FUSE_LK_FLOCK) !== 0;
+  const set = context.fs.setlk(caller, request.nodeid, fh, lock, { flock, wait });
+  if (set instanceof Promise) context.owners.hold(fh, owner, set);
+  return answerEmpty(reply, set);
+}
+
+function unlockAll(fs: FileSystem, caller: Caller, node: number, fh: number, owner: number): MaybePromise<void> {
+  const all: FileLock = { type: F_UNLCK, start: 0, end: LOCK_END, pid: caller.pid, owner };
+  return fs.setlk(caller, node, fh, all, { flock: false, wait: false });
 }
 
 function rename(
@@ -228,12 +264,13 @@ function readdir(context: OperationContext, request: Request, caller: Caller, re
   const count = Math.max(1, Math.floor(size / (plus ? DIRENTPLUS_GUESS : DIRENT_GUESS)));
   return then(context.fs.readdir(caller, nodeid, fh, Math.max(0, offset - DOTS.length), count, plus), (entries) => {
     const bytes = context.takeBuffer(REPLY_BODY + size);
+    let shown = 0;
     try {
-      const shown = packEntries(context, bytes, size, nodeid, offset, entries, plus);
-      const isTaken = reply.send((encoder) => encoder.data(context.dirents.length), bytes);
-      // What did not fit, or did not arrive, was not looked up.
-      for (const { entry } of entries.slice(isTaken ? shown : 0)) if (entry !== undefined) context.fs.forget(entry.node, 1);
+      const packed = packEntries(context, bytes, size, nodeid, offset, entries, plus);
+      if (reply.send((encoder) => encoder.data(context.dirents.length), bytes)) shown = packed;
     } finally {
+      // What did not fit, or did not arrive, was not looked up.
+      for (const { entry } of entries.slice(shown)) if (entry !== undefined) context.fs.forget(entry.node, 1);
       context.releaseBuffer(bytes);
     }
   });
@@ -244,7 +281,12 @@ function checkRoom({ agreement }: OperationContext, size: number): void {
   if (size > agreement.maxAnswer) throw new FsError('EINVAL', 'read', { detail: `${size} bytes, at most ${agreement.maxAnswer}` });
 }
 
-/** Packs names as long as they fit. Shape: how many of `entries`. */
+/**
+ * Packs names as long as they fit.
+ *
+ * Shape:  how many of `entries`.
+ * Errors: EINVAL where not even one name fits: an answer without names would be the end of the directory.
+ */
 function packEntries(
   { fs, dirents }: OperationContext,
   bytes: Uint8Array,
@@ -259,6 +301,7 @@ function packEntries(
     const ino = dot === 0 ? nodeid : fs.root;
     const dotName = DOT_BYTES[dot] as Uint8Array;
     const fits = plus ? dirents.tryAddPlus(undefined, 0, ino, dot + 1, S_IFDIR, dotName) : dirents.tryAdd(ino, dot + 1, S_IFDIR, dotName);
+    if (!fits && dot === offset) throw tooSmall(size);
     if (!fits) return 0;
   }
   let shown = 0;
@@ -270,7 +313,12 @@ function packEntries(
     if (!fits) break;
     shown++;
   }
+  if (dirents.length === 0 && entries.length > 0) throw tooSmall(size);
   return shown;
+}
+
+function tooSmall(size: number): FsError {
+  return new FsError('EINVAL', 'readdir', { detail: `no name fits into ${size} bytes` });
 }
 
 function open(context: OperationContext, request: Request, caller: Caller, reply: PendingReply): MaybePromise<unknown> {
@@ -281,7 +329,11 @@ function open(context: OperationContext, request: Request, caller: Caller, reply
   const kills = (open_flags & flag.FUSE_OPEN_KILL_SUIDGID) !== 0;
   return then(fs.open(caller, nodeid, openFlags(context, flags)), ({ fh }) => {
     const answer = (): MaybePromise<unknown> => {
-      return reply.send((encoder) => encoder.open(fh, fopen('iomap'))) ? undefined : fs.release(nodeid, fh);
+      return handOver(
+        reply,
+        (encoder) => encoder.open(fh, fopen('iomap')),
+        () => fs.release(nodeid, fh),
+      );
     };
     if (!truncates) return answer();
     const changes: AttrChanges = { size: 0, mtime: 'now', ...(kills ? { killSuidgid: true } : {}) };
@@ -345,9 +397,7 @@ export const HANDLERS: ReadonlyMap<number, Handler> = new Map<number, Handler>([
     (context, request, caller, reply) =>
       then(context.fs.lookup(caller, request.nodeid, name(context, request)), (entry) => {
         if (entry === undefined) return reply.fail(new FsError('ENOENT', 'lookup'));
-        const isTaken = reply.send((encoder) => encoder.entry(entry));
-        if (!isTaken) context.fs.forget(entry.node, 1);
-        return isTaken;
+        return answerEntry(context, reply, entry);
       }),
   ],
   [
@@ -435,11 +485,7 @@ export const HANDLERS: ReadonlyMap<number, Handler> = new Map<number, Handler>([
       const { fs } = context;
       const { flags, mode, umask } = request.create_in;
       const created = fs.create({ ...caller, umask }, request.nodeid, name(context, request), mode & 0o7777, openFlags(context, flags));
-      return then(created, ({ entry, fh }) => {
-        if (reply.send((encoder) => encoder.create(entry, 0, fh, fopen(entry.io.mode)))) return undefined;
-        fs.forget(entry.node, 1);
-        return fs.release(entry.node, fh);
-      });
+      return answerCreate(context, reply, created);
     },
   ],
   [
@@ -448,11 +494,7 @@ export const HANDLERS: ReadonlyMap<number, Handler> = new Map<number, Handler>([
       const { fs } = context;
       const { flags, mode, umask } = request.create_in;
       const made = fs.tmpfile({ ...caller, umask }, request.nodeid, mode & 0o7777, openFlags(context, flags) | (flags & O_EXCL));
-      return then(made, ({ entry, fh }) => {
-        if (reply.send((encoder) => encoder.create(entry, 0, fh, fopen(entry.io.mode)))) return undefined;
-        fs.forget(entry.node, 1);
-        return fs.release(entry.node, fh);
-      });
+      return answerCreate(context, reply, made);
     },
   ],
   [op.FUSE_READ, read],
@@ -460,29 +502,26 @@ export const HANDLERS: ReadonlyMap<number, Handler> = new Map<number, Handler>([
   [
     op.FUSE_FLUSH,
     (context, request, caller, reply) => {
-      const { fs } = context;
+      const { fs, owners } = context;
       const { nodeid } = request;
       const { fh, lock_owner } = request.flush_in;
-      const owner = context.ownerOf(lock_owner);
-      const unlock: FileLock = { type: F_UNLCK, start: 0, end: LOCK_END, pid: caller.pid, owner };
-      const flushed = fs.flush(caller, nodeid, fh, owner);
-      return then(flushed, () => then(fs.setlk(caller, nodeid, fh, unlock, { flock: false, wait: false }), () => reply.empty()));
+      const owner = owners.find(lock_owner);
+      return then(fs.flush(caller, nodeid, fh, owner), () => {
+        owners.drop(fh, lock_owner);
+        return answerEmpty(reply, owner === NO_OWNER ? undefined : unlockAll(fs, caller, nodeid, fh, owner));
+      });
     },
   ],
   [
     op.FUSE_RELEASE,
     (context, request, caller, reply) => {
-      const { fs } = context;
+      const { fs, owners } = context;
       const { nodeid } = request;
       const { fh, release_flags, lock_owner } = request.release_in;
       const endsFlock = (release_flags & flag.FUSE_RELEASE_FLOCK_UNLOCK) !== 0;
-      const flockOwner = endsFlock ? context.ownerOf(lock_owner) : undefined;
-      if (endsFlock) context.forgetOwner(lock_owner);
+      const flockOwner = endsFlock ? owners.find(lock_owner) : undefined;
       // Locks of open files end with them, and the kernel does not say so. Those of processes were taken back by FLUSH.
-      const unlocks = [...context.takeLockOwners(fh)].map((owner) => {
-        const all: FileLock = { type: F_UNLCK, start: 0, end: LOCK_END, pid: caller.pid, owner };
-        return fs.setlk(caller, nodeid, fh, all, { flock: false, wait: false });
-      });
+      const unlocks = owners.take(fh).map((owner) => unlockAll(fs, caller, nodeid, fh, owner));
       const unlocked: MaybePromise<unknown> = unlocks.some((each) => each instanceof Promise) ? Promise.all(unlocks) : undefined;
       return answerEmpty(
         reply,
@@ -501,10 +540,13 @@ export const HANDLERS: ReadonlyMap<number, Handler> = new Map<number, Handler>([
     op.FUSE_OPENDIR,
     ({ fs }, request, caller, reply) => {
       const { nodeid } = request;
-      return then(fs.opendir(caller, nodeid, request.open_in.flags), ({ fh }) => {
-        const isTaken = reply.send((encoder) => encoder.open(fh, flag.FOPEN_KEEP_CACHE | flag.FOPEN_CACHE_DIR));
-        return isTaken ? undefined : fs.releasedir(nodeid, fh);
-      });
+      return then(fs.opendir(caller, nodeid, request.open_in.flags), ({ fh }) =>
+        handOver(
+          reply,
+          (encoder) => encoder.open(fh, flag.FOPEN_KEEP_CACHE | flag.FOPEN_CACHE_DIR),
+          () => fs.releasedir(nodeid, fh),
+        ),
+      );
     },
   ],
   [op.FUSE_READDIR, (context, request, caller, reply) => readdir(context, request, caller, reply, false)],
@@ -554,7 +596,7 @@ export const HANDLERS: ReadonlyMap<number, Handler> = new Map<number, Handler>([
   [
     op.FUSE_GETLK,
     (context, request, caller, reply) => {
-      const lock = lockOf(context, request);
+      const lock = lockOf(request, context.owners.find(request.lk_in.owner));
       return then(context.fs.getlk(caller, request.nodeid, request.lk_in.fh, lock), (found) =>
         reply.send((encoder) => encoder.lock(found ?? { ...lock, type: F_UNLCK, pid: 0 })),
       );

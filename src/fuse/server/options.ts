@@ -60,7 +60,7 @@ export interface InitOffer {
 /** The oldest minor that is served: from there on the messages that are used here have one form. */
 const MINOR_MIN = 23;
 /** Kernels ask for so much at once, whatever the largest WRITE is. */
-const ANSWER_MIN = 1024 * KIB;
+export const ANSWER_MIN = 1024 * KIB;
 /** Bytes of header and struct in front of the data of a WRITE. */
 const WRITE_HEADER = 80;
 /** Of the longest attribute, with its name and header. */

@@ -13,8 +13,9 @@ import { FUSE_DESTROY, FUSE_INIT, FUSE_INTERRUPT, opcodeName } from '../abi/opco
 import { REPLY_BODY, ReplyEncoder } from '../abi/reply-encoder.ts';
 import { Request } from '../abi/request.ts';
 import { type FuseChannel, SESSION_END } from '../transport/channel.ts';
+import { LockOwners } from './lock-owners.ts';
 import { HANDLERS, type OperationContext } from './operations.ts';
-import { type Agreement, agree, bufferSize, maxWriteOf, type ServerOptions } from './options.ts';
+import { type Agreement, ANSWER_MIN, agree, bufferSize, maxWriteOf, type ServerOptions } from './options.ts';
 import { PendingReply } from './reply.ts';
 
 /** A request that waits for its filesystem. */
@@ -57,7 +58,12 @@ class Interrupt implements AbortSignalLike {
 
 interface Pending extends InFlight {
   readonly interrupt: Interrupt;
+  /** Resolves when the answer is sent. Never fails. */
+  readonly answered: Promise<void>;
 }
+
+/** How long the end of a session waits for requests that do not end, milliseconds. */
+const END_WAIT_MS = 5000;
 
 /** Buffers kept for the next answers. */
 const POOL_MAX = 16;
@@ -73,19 +79,18 @@ const POOL_MAX = 16;
 export class FuseServer implements OperationContext {
   readonly fs: FileSystem;
   readonly dirents = new DirentWriter();
+  readonly owners = new LockOwners();
   readonly #channel: FuseChannel;
   readonly #options: ServerOptions;
   readonly #hooks: ServerHooks;
   readonly #request = new Request();
   readonly #encoder = new ReplyEncoder(new Uint8Array(65536 + 4096));
   readonly #pending = new Map<number, Pending>();
-  readonly #owners = new Map<bigint, number>();
-  /** Who has set byte-range locks through an open file. */
-  readonly #lockOwners = new Map<number, Set<number>>();
-  #lastOwner = 0;
   #agreement: Agreement | undefined;
   #buffer: Uint8Array;
   #isBufferKept = false;
+  /** Bytes of the buffers in the pool: any request fits into one, and any answer that agree() lets a kernel ask for. */
+  readonly #poolSize: number;
   readonly #pool: Uint8Array[] = [];
   #isEnding = false;
 
@@ -96,7 +101,8 @@ export class FuseServer implements OperationContext {
     this.#channel = channel;
     this.#options = options;
     this.#hooks = hooks;
-    this.#buffer = new Uint8Array(bufferSize(maxWriteOf(options)));
+    this.#poolSize = Math.max(bufferSize(maxWriteOf(options)), REPLY_BODY + ANSWER_MIN);
+    this.#buffer = new Uint8Array(this.#poolSize);
   }
 
   get agreement(): Agreement {
@@ -106,7 +112,7 @@ export class FuseServer implements OperationContext {
 
   /** Requests that wait for the filesystem, the oldest first. */
   get inFlight(): InFlight[] {
-    return [...this.#pending.values()].map(({ interrupt: _, ...shown }) => shown);
+    return [...this.#pending.values()].map(({ interrupt: _, answered: __, ...shown }) => shown);
   }
 
   /**
@@ -127,8 +133,21 @@ export class FuseServer implements OperationContext {
     } finally {
       for (const { interrupt } of this.#pending.values()) interrupt.abort();
       this.#channel.close();
+      await this.#settled();
       await this.fs.destroy();
     }
+  }
+
+  /** What is under way ends before the filesystem does; what never ends is waited for no longer than END_WAIT_MS. */
+  async #settled(): Promise<void> {
+    const answers = [...this.#pending.values()].map(({ answered }) => answered);
+    if (answers.length === 0) return;
+    let timer: NodeJS.Timeout | undefined;
+    const late = new Promise<void>((resolve) => {
+      timer = setTimeout(resolve, END_WAIT_MS);
+    });
+    await Promise.race([Promise.all(answers), late]);
+    clearTimeout(timer);
   }
 
   /** The session ends: what is under way is interrupted. */
@@ -147,6 +166,10 @@ export class FuseServer implements OperationContext {
     }
     // Nobody to tell: whoever sends that does not speak FUSE.
     if (wrong !== undefined && !request.hasId) throw wrong;
+    // Two requests of one number could not be told apart.
+    if (request.operation?.replies !== false && this.#pending.has(request.unique)) {
+      throw new FsError('EPROTO', 'read', { detail: `unique ${request.unique} is under way already` });
+    }
     const reply = new PendingReply(this.#encoder, this.#channel, request.unique, request.isResend);
     if (wrong !== undefined) {
       if (request.operation?.replies !== false) reply.fail(wrong);
@@ -156,9 +179,12 @@ export class FuseServer implements OperationContext {
       this.#note();
       return;
     }
+    if (request.opcode === FUSE_INIT) {
+      this.#init(reply);
+      return;
+    }
     try {
-      if (request.opcode === FUSE_INIT) this.#init(reply);
-      else if (this.#agreement === undefined) throw new FsError('EIO', 'fuse', { detail: 'a request before INIT' });
+      if (this.#agreement === undefined) throw new FsError('EIO', 'fuse', { detail: 'a request before INIT' });
       else if (request.opcode === FUSE_DESTROY) this.#destroy(reply);
       else this.#dispatch(reply);
     } catch (error) {
@@ -178,19 +204,20 @@ export class FuseServer implements OperationContext {
     const answered = handler(this, request, this.#caller(interrupt), reply);
     if (!isPromise(answered)) return;
     const operation = opcodeName(opcode);
-    this.#pending.set(unique, { unique, operation, node: nodeid, pid, since: performance.now(), interrupt });
     const kept = this.#isBufferKept ? this.#buffer : undefined;
     if (kept !== undefined) {
       this.#isBufferKept = false;
-      this.#buffer = this.takeBuffer(kept.length);
+      this.#buffer = this.takeBuffer(this.#poolSize);
     }
-    void (answered as Promise<unknown>)
+    const ended = (answered as Promise<unknown>)
+      .then(() => {})
       .catch((error: unknown) => this.#fail(reply, error, operation))
       .catch((error: unknown) => this.#hooks.onBug?.(error, operation))
       .finally(() => {
         this.#pending.delete(unique);
         if (kept !== undefined) this.releaseBuffer(kept);
       });
+    this.#pending.set(unique, { unique, operation, node: nodeid, pid, since: performance.now(), interrupt, answered: ended });
   }
 
   /** On whose behalf the current request is made. What the kernel does not tell, it has checked by itself. */
@@ -199,11 +226,22 @@ export class FuseServer implements OperationContext {
     return { uid, gid, pid, groups: groups.length === 0 ? NO_GROUPS : [...groups], caps: uid === 0 ? CAP_ALL : 0, umask: 0, signal };
   }
 
+  /** Errors: EPROTO for a kernel that cannot be served, which is told so first: the session is over. */
   #init(reply: PendingReply): void {
     const { init_in: offer } = this.#request;
     const { major, minor, max_readahead, flags, flags2 } = offer;
-    if (this.#agreement !== undefined) throw new FsError('EIO', 'fuse', { detail: 'a second INIT' });
-    const { reply: answer, agreement } = agree({ major, minor, max_readahead, flags, flags2 }, this.#options);
+    if (this.#agreement !== undefined) {
+      reply.fail(new FsError('EIO', 'fuse', { detail: 'a second INIT' }));
+      return;
+    }
+    let terms: ReturnType<typeof agree>;
+    try {
+      terms = agree({ major, minor, max_readahead, flags, flags2 }, this.#options);
+    } catch (error) {
+      reply.fail(error);
+      throw error;
+    }
+    const { reply: answer, agreement } = terms;
     if (major > FUSE_KERNEL_VERSION) {
       // It will ask again, in words that we know.
       reply.send((encoder) => encoder.init(answer));
@@ -231,13 +269,18 @@ export class FuseServer implements OperationContext {
     }
     for (let i = 0; i < request.forgetCount; i++) {
       request.forgetAt(i);
-      if (request.forgetNodeid !== this.fs.root) this.fs.forget(request.forgetNodeid, request.forgetNlookup);
+      try {
+        if (request.forgetNodeid !== this.fs.root) this.fs.forget(request.forgetNodeid, request.forgetNlookup);
+      } catch (error) {
+        this.#hooks.onBug?.(error, opcodeName(request.opcode));
+      }
     }
   }
 
   /** Answers with the error; a fault is told too. */
   #fail(reply: PendingReply, error: unknown, operation: string): void {
-    const isAnswer = error instanceof FsError || hasErrno(error);
+    // What fails once the answer is sent has nobody else to be told to; EINVAL of the channel, say, is a reply that is none.
+    const isAnswer = !reply.isSent && (error instanceof FsError || hasErrno(error));
     if (!isAnswer) this.#hooks.onBug?.(error, operation);
     if (reply.isSent) return;
     if (isAnswer) reply.fail(error);
@@ -247,47 +290,16 @@ export class FuseServer implements OperationContext {
   // OperationContext.
 
   takeBuffer(bytes: number): Uint8Array {
-    const size = Math.max(bytes, REPLY_BODY + this.#maxAnswer);
-    const found = this.#pool.pop();
-    return found !== undefined && found.length >= size ? found : new Uint8Array(size);
+    if (bytes > this.#poolSize) return new Uint8Array(bytes);
+    return this.#pool.pop() ?? new Uint8Array(this.#poolSize);
   }
 
   releaseBuffer(buffer: Uint8Array): void {
-    if (this.#pool.length < POOL_MAX) this.#pool.push(buffer);
-  }
-
-  get #maxAnswer(): number {
-    return this.#buffer.length;
+    if (buffer.length === this.#poolSize && this.#pool.length < POOL_MAX) this.#pool.push(buffer);
   }
 
   keepRequest(): void {
     this.#isBufferKept = true;
-  }
-
-  ownerOf(word: bigint): number {
-    let owner = this.#owners.get(word);
-    if (owner === undefined) {
-      owner = ++this.#lastOwner;
-      this.#owners.set(word, owner);
-    }
-    return owner;
-  }
-
-  forgetOwner(word: bigint): void {
-    this.#owners.delete(word);
-  }
-
-  noteLock(fh: number, owner: number): void {
-    const owners = this.#lockOwners.get(fh);
-    if (owners === undefined) this.#lockOwners.set(fh, new Set([owner]));
-    else owners.add(owner);
-  }
-
-  takeLockOwners(fh: number): Iterable<number> {
-    const owners = this.#lockOwners.get(fh);
-    if (owners === undefined) return [];
-    this.#lockOwners.delete(fh);
-    return owners;
   }
 }
 

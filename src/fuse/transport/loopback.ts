@@ -1,6 +1,7 @@
+import { assert } from '../../base/assert.ts';
 import { Fifo } from '../../base/fifo.ts';
 import { FsError } from '../../base/fs-error.ts';
-import type { MaybePromise } from '../../base/task.ts';
+import { type Deferred, deferred, type MaybePromise } from '../../base/task.ts';
 import { type FuseChannel, SESSION_END } from './channel.ts';
 
 /** Messages that one end may have sent and the other not yet received. */
@@ -14,7 +15,7 @@ const QUEUE_MAX = 10_000;
 class LoopbackEnd implements FuseChannel {
   #peer: LoopbackEnd | undefined;
   readonly #queue = new Fifo<Uint8Array>();
-  #waiter: { readonly into: Uint8Array; readonly wake: (length: number) => void } | undefined;
+  #waiter: (Deferred<number> & { readonly into: Uint8Array }) | undefined;
   #isClosed = false;
 
   connect(peer: LoopbackEnd): void {
@@ -24,14 +25,12 @@ class LoopbackEnd implements FuseChannel {
   receive(into: Uint8Array): MaybePromise<number> {
     const message = this.#queue.shift();
     if (message !== undefined) {
-      if (message.length > into.length) throw new FsError('EINVAL', 'read', { detail: `${message.length} bytes into ${into.length}` });
-      into.set(message);
-      return message.length;
+      return put(message, into);
     }
     if (this.#isClosed || this.#peer === undefined || this.#peer.#isClosed) return SESSION_END;
-    return new Promise((wake) => {
-      this.#waiter = { into, wake };
-    });
+    assert(this.#waiter === undefined, 'at most one receive is under way');
+    this.#waiter = { ...deferred<number>(), into };
+    return this.#waiter.promise;
   }
 
   send(bytes: Uint8Array, length: number): void {
@@ -50,20 +49,30 @@ class LoopbackEnd implements FuseChannel {
   #wakeAtEnd(): void {
     const waiter = this.#waiter;
     this.#waiter = undefined;
-    waiter?.wake(SESSION_END);
+    waiter?.resolve(SESSION_END);
   }
 
   #deliver(message: Uint8Array): void {
     const waiter = this.#waiter;
-    if (waiter !== undefined && message.length <= waiter.into.length) {
+    if (waiter !== undefined) {
       this.#waiter = undefined;
-      waiter.into.set(message);
-      waiter.wake(message.length);
+      try {
+        waiter.resolve(put(message, waiter.into));
+      } catch (error) {
+        waiter.reject(error);
+      }
       return;
     }
     if (this.#queue.length >= QUEUE_MAX) throw new FsError('ENOBUFS', 'write', { detail: `${QUEUE_MAX} messages wait at the other end` });
     this.#queue.push(message.slice());
   }
+}
+
+/** Shape: its length. Errors: EINVAL for one that does not fit; it is lost. */
+function put(message: Uint8Array, into: Uint8Array): number {
+  if (message.length > into.length) throw new FsError('EINVAL', 'read', { detail: `${message.length} bytes into ${into.length}` });
+  into.set(message);
+  return message.length;
 }
 
 /** Two ends of a channel in memory. */

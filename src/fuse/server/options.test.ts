@@ -1,0 +1,84 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { FUSE_KERNEL_MINOR_VERSION } from '../abi/flags.ts';
+import * as init from '../abi/init-flags.ts';
+import { agree, bufferSize, type InitOffer, maxWriteOf, type ServerOptions } from './options.ts';
+
+/** A kernel that has everything. */
+const OFFER: InitOffer = { major: 7, minor: 45, max_readahead: 131072, flags: 0x73fffffb, flags2: 0x7fd };
+
+const agreed = (options: ServerOptions, mask: number): boolean => init.hasInitFlag(agree(OFFER, options).agreement.flags, mask);
+
+test('the older of both versions holds, from 7.23 on', () => {
+  assert.equal(agree({ ...OFFER, minor: 31 }, {}).reply.minor, 31);
+  assert.equal(agree({ ...OFFER, minor: 23 }, {}).agreement.minor, 23);
+  assert.equal(agree({ ...OFFER, minor: 99 }, {}).reply.minor, FUSE_KERNEL_MINOR_VERSION);
+  for (const old of [{ minor: 22 }, { minor: 0 }, { major: 6, minor: 99 }]) {
+    assert.throws(() => agree({ ...OFFER, ...old }, {}), { code: 'EPROTO' });
+  }
+  const { reply } = agree({ ...OFFER, major: 8, minor: 1 }, {});
+  assert.deepEqual([reply.major, reply.minor], [7, FUSE_KERNEL_MINOR_VERSION]);
+});
+
+test('nothing is agreed on that the kernel does not offer', () => {
+  for (let bit = 0; bit < 43; bit++) {
+    const mask = 2 ** bit;
+    const { flags, flags2 } = init.initFlagsOf(mask);
+    const { agreement, reply } = agree({ ...OFFER, flags, flags2 }, { flags: [mask], requestTimeout: 60, exportSupport: true });
+    assert.deepEqual([reply.flags, reply.flags2], [agreement.flags.flags, agreement.flags.flags2]);
+    assert.equal((agreement.flags.flags & ~flags) >>> 0, 0, `bit ${bit}`);
+    assert.equal((agreement.flags.flags2 & ~flags2) >>> 0, 0, `bit ${bit}`);
+  }
+});
+
+test('each option asks for its flags, and leaves them out', () => {
+  const rows: [ServerOptions, ServerOptions, number][] = [
+    [{}, { writebackCache: false }, init.FUSE_WRITEBACK_CACHE],
+    [{}, { posixAcl: false }, init.FUSE_POSIX_ACL],
+    [{}, { locks: false }, init.FUSE_POSIX_LOCKS],
+    [{}, { locks: false }, init.FUSE_FLOCK_LOCKS],
+    [{ readdirplus: 'always' }, { readdirplus: 'never' }, init.FUSE_DO_READDIRPLUS],
+    [{}, { readdirplus: 'always' }, init.FUSE_READDIRPLUS_AUTO],
+    [{}, { readdirplus: 'never' }, init.FUSE_READDIRPLUS_AUTO],
+    [{}, { cacheSymlinks: false }, init.FUSE_CACHE_SYMLINKS],
+    [{}, { parallelDirops: false }, init.FUSE_PARALLEL_DIROPS],
+    [{ exportSupport: true }, {}, init.FUSE_EXPORT_SUPPORT],
+    [{}, { exportSupport: true }, init.FUSE_NO_EXPORT_SUPPORT],
+    [{ requestTimeout: 30 }, {}, init.FUSE_REQUEST_TIMEOUT],
+    [{ flags: [init.FUSE_SECURITY_CTX] }, {}, init.FUSE_SECURITY_CTX],
+    [{}, { withoutFlags: [init.FUSE_MAX_PAGES] }, init.FUSE_MAX_PAGES],
+    [{}, { flags: [init.FUSE_ASYNC_READ], withoutFlags: [init.FUSE_ASYNC_READ] }, init.FUSE_ASYNC_READ],
+  ];
+  for (const [yes, no, mask] of rows) {
+    const name = init.initFlagNames(init.initFlagsOf(mask)).join();
+    assert.equal(agreed(yes, mask), true, `${name} with ${JSON.stringify(yes)}`);
+    assert.equal(agreed(no, mask), false, `${name} with ${JSON.stringify(no)}`);
+  }
+});
+
+test('numbers are passed on, within what the kernel offers and its fields hold', () => {
+  const { reply, agreement } = agree(OFFER, {
+    maxWrite: 65536,
+    maxReadahead: 2 ** 20,
+    maxBackground: 10,
+    timeGran: 1000,
+    requestTimeout: 7,
+  });
+  assert.equal(reply.max_write, 65536);
+  assert.equal(reply.max_pages, 16);
+  assert.equal(reply.max_readahead, OFFER.max_readahead);
+  assert.deepEqual([reply.max_background, reply.congestion_threshold], [10, 7]);
+  assert.deepEqual([reply.time_gran, reply.request_timeout], [1000, 7]);
+  assert.equal(agreement.maxWrite, 65536);
+  assert.equal(agree(OFFER, { maxReadahead: 4096 }).reply.max_readahead, 4096);
+  assert.equal(agree(OFFER, { maxBackground: 8, congestionThreshold: 2 }).reply.congestion_threshold, 2);
+  assert.equal(agree(OFFER, { maxWrite: 5000 }).reply.max_pages, 2);
+});
+
+test('the largest WRITE is from 4096 bytes to 128 MiB, and the buffer holds it and the largest attribute', () => {
+  for (const maxWrite of [0, 4095, 4096.5, 2 ** 27 + 1, Number.NaN]) assert.throws(() => maxWriteOf({ maxWrite }), { code: 'EINVAL' });
+  assert.equal(maxWriteOf({}), 2 ** 20);
+  for (const maxWrite of [4096, 65536, 2 ** 20, 2 ** 27]) {
+    assert.ok(bufferSize(maxWriteOf({ maxWrite })) >= Math.max(8192, 80 + maxWrite, 80 + 65536 + 256), `${maxWrite}`);
+  }
+});
