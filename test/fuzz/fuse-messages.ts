@@ -4,13 +4,13 @@
 // Exits 1 after the first seed that fails, with the command that repeats it.
 
 import assert from 'node:assert/strict';
-import { parseArgs } from 'node:util';
 import { FsError } from '../../src/base/fs-error.ts';
 import { Prng } from '../../src/base/prng.ts';
 import { OPERATIONS } from '../../src/fuse/abi/opcodes.ts';
 import { Reply } from '../../src/fuse/abi/reply.ts';
 import { Request } from '../../src/fuse/abi/request.ts';
 import * as samples from '../support/fuse-samples.ts';
+import { fuzzProgram } from '../support/fuzz-program.ts';
 
 const STEPS = 500;
 const messages = Object.values(samples).filter((sample) => sample instanceof Uint8Array);
@@ -66,26 +66,4 @@ function outcome(decode: () => unknown): string {
   }
 }
 
-const { values } = parseArgs({
-  options: { from: { type: 'string', default: '1' }, seeds: { type: 'string', default: '200' }, json: { type: 'boolean' } },
-});
-const from = Number(values.from);
-const seeds = Number(values.seeds);
-const started = Date.now();
-let passed = 0;
-let failure: { seed: number; error: string } | undefined;
-for (let seed = from; seed < from + seeds && failure === undefined; seed++) {
-  try {
-    oneSeed(new Prng(seed));
-    passed++;
-  } catch (error) {
-    failure = { seed, error: error instanceof Error ? (error.stack ?? error.message) : String(error) };
-  }
-}
-if (values.json === true) console.log(JSON.stringify({ passed, from, ms: Date.now() - started, failure }));
-else if (failure === undefined)
-  console.log(`fuse-messages: ${passed} seeds passed, from ${from}, in ${((Date.now() - started) / 1000).toFixed(1)} s`);
-if (failure !== undefined) {
-  console.log(`seed ${failure.seed} failed: ${failure.error}\nrepeat: npm run fuzz -- fuse-messages --from ${failure.seed} --seeds 1`);
-  process.exitCode = 1;
-}
+await fuzzProgram('fuse-messages', (seed) => oneSeed(new Prng(seed)));

@@ -4,7 +4,6 @@
 // Exits 1 after the first seed that fails, with the command that repeats it.
 
 import assert from 'node:assert/strict';
-import { parseArgs } from 'node:util';
 import { FsError } from '../../src/base/fs-error.ts';
 import { Prng } from '../../src/base/prng.ts';
 import { FUSE_FORGET, FUSE_INIT, OPERATIONS, operationOf } from '../../src/fuse/abi/opcodes.ts';
@@ -13,6 +12,7 @@ import { FuseServer } from '../../src/fuse/server/server.ts';
 import { SESSION_END } from '../../src/fuse/transport/channel.ts';
 import { loopbackPair } from '../../src/fuse/transport/loopback.ts';
 import * as samples from '../support/fuse-samples.ts';
+import { fuzzProgram } from '../support/fuzz-program.ts';
 import { MemFs } from '../support/mem-fs.ts';
 
 const STEPS = 300;
@@ -101,26 +101,4 @@ function makeRequest(prng: Prng, unique: number): Uint8Array {
   return message;
 }
 
-const { values } = parseArgs({
-  options: { from: { type: 'string', default: '1' }, seeds: { type: 'string', default: '200' }, json: { type: 'boolean' } },
-});
-const from = Number(values.from);
-const seeds = Number(values.seeds);
-const started = Date.now();
-let passed = 0;
-let failure: { seed: number; error: string } | undefined;
-for (let seed = from; seed < from + seeds && failure === undefined; seed++) {
-  try {
-    await oneSeed(new Prng(seed));
-    passed++;
-  } catch (error) {
-    failure = { seed, error: error instanceof Error ? (error.stack ?? error.message) : String(error) };
-  }
-}
-if (values.json === true) console.log(JSON.stringify({ passed, from, ms: Date.now() - started, failure }));
-else if (failure === undefined)
-  console.log(`fuse-server: ${passed} seeds passed, from ${from}, in ${((Date.now() - started) / 1000).toFixed(1)} s`);
-if (failure !== undefined) {
-  console.log(`seed ${failure.seed} failed: ${failure.error}\nrepeat: npm run fuzz -- fuse-server --from ${failure.seed} --seeds 1`);
-  process.exitCode = 1;
-}
+await fuzzProgram('fuse-server', (seed) => oneSeed(new Prng(seed)));
