@@ -118,6 +118,11 @@ export function codeOf(errno: number): ErrnoCode {
   return codeByNumber.get(Math.abs(errno)) ?? 'EIO';
 }
 
+/** Is it the name of a Linux error? */
+export function isErrnoCode(code: unknown): code is ErrnoCode {
+  return typeof code === 'string' && Object.hasOwn(TABLE, code);
+}
+
 /** The words that follow the code in an error's message. */
 export function messageOf(code: ErrnoCode): string {
   return TABLE[code][1];

@@ -1,4 +1,4 @@
-import { codeOf, ERRNO, type ErrnoCode, messageOf } from './errno.ts';
+import { codeOf, ERRNO, type ErrnoCode, isErrnoCode, messageOf } from './errno.ts';
 
 /** What an FsError can carry beside its code and system call. */
 export interface FsErrorDetail {
@@ -45,14 +45,16 @@ export class FsError extends Error {
 // Not an own property: Node's errors show none either.
 Object.defineProperty(FsError.prototype, 'name', { value: 'Error', configurable: true, writable: true });
 
+/** The Linux name of what was thrown: that of an FsError or of a node:fs error; undefined for everything else. */
+export function errnoCodeOf(error: unknown): ErrnoCode | undefined {
+  if (typeof error !== 'object' || error === null) return undefined;
+  const { code } = error as { code?: unknown };
+  return isErrnoCode(code) ? code : undefined;
+}
+
 /** The negative Linux number of anything thrown: that of an FsError or of a node:fs error, else -EIO. */
 export function errnoOf(error: unknown): number {
-  if (error instanceof FsError) return error.errno;
-  if (typeof error === 'object' && error !== null && 'code' in error) {
-    const { code } = error as { code: ErrnoCode };
-    if (Object.hasOwn(ERRNO, code)) return -ERRNO[code];
-  }
-  return -ERRNO.EIO;
+  return -ERRNO[errnoCodeOf(error) ?? 'EIO'];
 }
 
 /** True if `error` is an FsError, or a node:fs error, with this code. */

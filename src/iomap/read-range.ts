@@ -1,4 +1,4 @@
-import { roundDown, roundUp } from '../base/ranges.ts';
+import { roundUp } from '../base/ranges.ts';
 import type { Folio } from '../pagecache/folio.ts';
 import type { Inode } from '../vfs/inode.ts';
 import { nextNotUptodate, nextUptodate } from './folio-state.ts';
@@ -35,9 +35,4 @@ export function needsZeroing(inode: Inode, source: Iomap, pos: number): boolean 
 export function zeroPastEof(inode: Inode, folio: Folio, pos: number, end: number): void {
   if (inode.hasVerityTail || end <= inode.size) return;
   folio.zero(Math.max(pos, inode.size) - folio.pos, end - folio.pos);
-}
-
-/** The whole blocks around a range. */
-export function blocksAround(pos: number, end: number, blockSize: number): FolioRange {
-  return { pos: roundDown(pos, blockSize), end: roundUp(end, blockSize) };
 }

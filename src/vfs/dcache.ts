@@ -168,11 +168,6 @@ export class Dcache {
     if (--vnode.refs === 0 && vnode.dentries === 0) this.#forget(vnode);
   }
 
-  /** Lets go of an inode that nothing in core leads to. */
-  putIfUnused(vnode: Vnode): void {
-    if (vnode.refs === 0 && vnode.dentries === 0) this.#forget(vnode);
-  }
-
   /** Takes out every name whose inode nobody holds. */
   dropAll(): void {
     // Leaves first: each round takes the names that those of the round before were below.

@@ -5,7 +5,7 @@ import { type MaybePromise, run, type Task, wait } from '../base/task.ts';
 import type { Attr, AttrChanges, DirEntry, Entry, FileExtent, FileLock, LockRequest, StatFs } from './attr.ts';
 import type { Caller } from './caller.ts';
 import { LockTable } from './file-locks.ts';
-import { DEFAULT_POLLMASK, isDirectory, NAME_MAX, O_ACCMODE, O_TRUNC, S_IFREG, SEEK_DATA, SEEK_HOLE } from './uapi.ts';
+import { DEFAULT_POLLMASK, isDirectory, NAME_MAX, O_TRUNC, S_IFREG, SEEK_DATA, SEEK_HOLE } from './uapi.ts';
 
 declare const brand: unique symbol;
 /** Number of an inode in a FileSystem, counted by lookups until it is forgotten. Plain numbers may be given for it. */
@@ -315,12 +315,6 @@ export abstract class FileSystem {
   shutdown(_how: number): MaybePromise<void> {
     throw new FsError('EOPNOTSUPP', 'shutdown');
   }
-}
-
-/** May this open file read, may it write? */
-export function accessOf(flags: number): { readonly reads: boolean; readonly writes: boolean } {
-  const mode = flags & O_ACCMODE;
-  return { reads: mode === 0 || mode === 2, writes: mode === 1 || mode === 2 };
 }
 
 /** Errors: ENOTDIR. */

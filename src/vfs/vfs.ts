@@ -1,7 +1,7 @@
 import { type Clock, systemClock } from '../base/clock.ts';
 import { FsError } from '../base/fs-error.ts';
 import { checkFilePosition } from '../base/ranges.ts';
-import { isPromise, type MaybePromise, run, type Task, wait } from '../base/task.ts';
+import { isPromise, type MaybePromise, run, type Task, then, wait } from '../base/task.ts';
 import { AccessControl, checkGood, isAcl } from './access-control.ts';
 import type { Attr, AttrChanges, Entry, StatFs } from './attr.ts';
 import { type Caller, hasCap } from './caller.ts';
@@ -106,10 +106,7 @@ export class Vfs {
   // Attributes.
 
   stat(caller: Caller, path: string, follow = true): MaybePromise<Attr> {
-    this.checkOpen('stat');
-    const quick = tryWalk(this.#host, caller, path, path.length, follow);
-    if (quick !== undefined) return this.fs.getattr(caller, quick === 'root' ? this.fs.root : quick.vnode.id);
-    return run(this.#at(caller, path, follow, 'stat', (found) => this.getattr(caller, found)));
+    return then(this.tryStat(caller, path, follow), present);
   }
 
   /** stat, but undefined where there is no such name in a directory that is there. */
@@ -674,6 +671,12 @@ export class Vfs {
 }
 
 function* nothing(): Task<void> {}
+
+/** Errors: ENOENT for what is not there. */
+function present(attr: Attr | undefined): Attr {
+  if (attr === undefined) throw new FsError('ENOENT', 'stat');
+  return attr;
+}
 
 /** Path of a directory from the root. */
 function pathTo(dir: Vnode): string {

@@ -1,6 +1,6 @@
 import type { AbortSignalLike } from '../base/abort.ts';
-import { ERRNO, type ErrnoCode } from '../base/errno.ts';
-import { FsError, type FsErrorDetail } from '../base/fs-error.ts';
+import type { ErrnoCode } from '../base/errno.ts';
+import { errnoCodeOf, FsError, type FsErrorDetail } from '../base/fs-error.ts';
 import { type MaybePromise, type Task, wait } from '../base/task.ts';
 import { nameText } from '../vfs/name.ts';
 
@@ -30,9 +30,7 @@ export function* faced<T>(operation: () => MaybePromise<T>, syscall: string, pat
 }
 
 function errnoCode(error: unknown): ErrnoCode | undefined {
-  if (error instanceof FsError) return error.code;
-  const code = error instanceof Error ? (error as { code?: unknown }).code : undefined;
-  return typeof code === 'string' && Object.hasOwn(ERRNO, code) ? (code as ErrnoCode) : undefined;
+  return error instanceof Error ? errnoCodeOf(error) : undefined;
 }
 
 /** Says no more than its code, system call and paths do. */

@@ -1,7 +1,7 @@
 import { spawn, spawnSync } from 'node:child_process';
 import { closeSync, constants, openSync, realpathSync, statfsSync, statSync } from 'node:fs';
 import { Worker } from 'node:worker_threads';
-import { ERRNO, type ErrnoCode } from '../../base/errno.ts';
+import { type ErrnoCode, isErrnoCode } from '../../base/errno.ts';
 import { FsError, hasCode } from '../../base/fs-error.ts';
 import { S_IFMT } from '../../vfs/uapi.ts';
 import { maxWriteOf, type ServerOptions } from '../server/options.ts';
@@ -195,7 +195,7 @@ class Conversation {
 }
 
 function errorOf({ message, code }: { readonly message: string; readonly code: string | undefined }): FsError {
-  const known = code !== undefined && Object.hasOwn(ERRNO, code) ? (code as ErrnoCode) : 'EIO';
+  const known = isErrnoCode(code) ? code : 'EIO';
   return new FsError(known, 'mount', { detail: message });
 }
 

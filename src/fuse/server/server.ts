@@ -1,7 +1,7 @@
 import type { AbortSignalLike } from '../../base/abort.ts';
 import { assert } from '../../base/assert.ts';
 import { ERRNO } from '../../base/errno.ts';
-import { FsError, hasCode } from '../../base/fs-error.ts';
+import { errnoCodeOf, FsError } from '../../base/fs-error.ts';
 import { isPromise } from '../../base/task.ts';
 import type { Caller } from '../../vfs/caller.ts';
 import type { FileSystem } from '../../vfs/file-system.ts';
@@ -280,7 +280,7 @@ export class FuseServer implements OperationContext {
   /** Answers with the error; a fault is told too. */
   #fail(reply: PendingReply, error: unknown, operation: string): void {
     // What fails once the answer is sent has nobody else to be told to; EINVAL of the channel, say, is a reply that is none.
-    const isAnswer = !reply.isSent && (error instanceof FsError || hasErrno(error));
+    const isAnswer = !reply.isSent && errnoCodeOf(error) !== undefined;
     if (!isAnswer) this.#hooks.onBug?.(error, operation);
     if (reply.isSent) return;
     if (isAnswer) reply.fail(error);
@@ -304,9 +304,3 @@ export class FuseServer implements OperationContext {
 }
 
 const NO_GROUPS: readonly number[] = [];
-
-/** A node:fs error, as a filesystem over the host throws them. */
-function hasErrno(error: unknown): boolean {
-  if (typeof error !== 'object' || error === null || !('code' in error)) return false;
-  return Object.keys(ERRNO).some((code) => hasCode(error, code as keyof typeof ERRNO));
-}
