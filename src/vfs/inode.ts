@@ -13,6 +13,8 @@ export interface InodeOptions extends AddressSpaceOptions {
   size?: number;
   /** Block size of the filesystem, bytes: a power of two from 512 to 64 KiB. */
   blockSize: number;
+  /** The largest size of this file, bytes, where it is less than that of its filesystem. */
+  sizeMax?: number;
   /** Serves calls that leave nothing in the cache (RWF_DONTCACHE). Default: yes; false for files whose reads cannot be repeated. */
   allowsDontcache?: boolean;
 }
@@ -51,7 +53,7 @@ export class Inode implements MappingHost {
     this.sb = sb;
     this.ino = options.ino ?? 0;
     this.blockSize = options.blockSize;
-    this.sizeMax = roundDown(sb.sizeMax, options.blockSize);
+    this.sizeMax = roundDown(Math.min(sb.sizeMax, options.sizeMax ?? sb.sizeMax), options.blockSize);
     this.allowsDontcache = options.allowsDontcache ?? true;
     this.size = options.size ?? 0;
     // No folio is smaller than a block.
