@@ -14,8 +14,13 @@ export { type DaxDevice, MemoryDaxDevice, type MemoryDaxDeviceOptions } from './
 export { DeviceLog, type LogEntry } from './block/device-log.ts';
 export { type FaultRule, FaultyDevice } from './block/faulty-device.ts';
 export { MemoryDevice, type MemoryDeviceOptions } from './block/memory-device.ts';
+export { OverlayDevice } from './block/overlay-device.ts';
+export { PartitionDevice } from './block/partition-device.ts';
+export { type Partition, readPartitions } from './block/partition-table.ts';
 export { RecordingDevice } from './block/recording-device.ts';
 export { type Scheduler, SimulatedDevice, type SimulatedDeviceOptions } from './block/simulated-device.ts';
+export { Ext4Fs, type Ext4FsOptions } from './fs/ext4/ext4-fs.ts';
+export { type Ext4Options, mountExt4 } from './fs/ext4/mount.ts';
 export { MemFs, type MemFsOptions } from './fs/memfs/mem-fs.ts';
 export { bioReadFolioRange, bioReadOps } from './iomap/bio-read.ts';
 export { blockFileIo } from './iomap/block-file-io.ts';

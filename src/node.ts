@@ -6,8 +6,17 @@ import { bindTracer } from './base/tracer.ts';
 bindTracer(channel);
 
 export { FileDevice, type FileDeviceOptions } from './block/file-device.ts';
-export { Mount, type MountOptions, mount } from './fuse/mount/mount.ts';
+export type { InFlightRequest } from './fuse/mount/ledger.ts';
+export { type Metrics, type MountMetrics, type OperationMetrics, prometheusText } from './fuse/mount/metrics.ts';
+export { Mount, mount } from './fuse/mount/mount.ts';
+export { type MountHereOptions, mountHere, type ServeOptions, serve } from './fuse/mount/mount-here.ts';
+export type { MountOptions } from './fuse/mount/mount-options.ts';
 export type { ServerOptions } from './fuse/server/options.ts';
+export { type FuseChannel, SESSION_END } from './fuse/transport/channel.ts';
+export { DevFuse, type DevFuseOptions } from './fuse/transport/dev-fuse.ts';
+export { type ImageOptions, openImage } from './image/image.ts';
+export { IMAGE_SOURCE, mountImage } from './image/mount-image.ts';
+export { openExt4 } from './image/open-ext4.ts';
 export * from './index.ts';
 export { Dir } from './volume/dir.ts';
 export { Dirent } from './volume/dirent.ts';

@@ -1,4 +1,4 @@
-import type { MountOptions } from '../fuse/mount/mount.ts';
+import type { MountOptions } from '../fuse/mount/mount-options.ts';
 import { UsageError } from './usage-error.ts';
 
 type Draft = { -readonly [Name in keyof MountOptions]: MountOptions[Name] };
@@ -18,8 +18,14 @@ export const MOUNT_WORDS: readonly MountWord[] = [
   {
     name: 'default_permissions',
     meaning: 'the kernel checks permissions; it does so anyway, unless the filesystem checks them itself',
-    apply: () => {},
+    apply: (options) => (options.defaultPermissions = true),
   },
+  { name: 'allow_root', meaning: 'who mounts and root may enter, and nobody else', apply: (options) => (options.allowRoot = true) },
+  { name: 'auto_unmount', meaning: 'unmount if the serving process is killed', apply: (options) => (options.autoUnmount = true) },
+  { name: 'nodiratime', meaning: 'times of access of directories are not kept', apply: (options) => (options.nodiratime = true) },
+  { name: 'sync', meaning: 'a write is on storage when it returns', apply: (options) => (options.sync = true) },
+  { name: 'async', meaning: 'the opposite, and the default', apply: (options) => (options.sync = false) },
+  { name: 'dirsync', meaning: 'so is a change of a directory', apply: (options) => (options.dirsync = true) },
   {
     name: 'fsname',
     value: 'NAME',
@@ -44,10 +50,8 @@ export const MOUNT_WORDS: readonly MountWord[] = [
   { name: 'atime', meaning: 'the opposite, and the default', apply: (options) => (options.noatime = false) },
 ];
 
-/** Words of libfuse and of mount(8) that are known and refused, since taking them would promise what does not happen. */
+/** Words of libfuse that are known and refused, since taking them would promise what does not happen. */
 const NOT_SERVED: Readonly<Record<string, string>> = {
-  allow_root: 'use allow_other',
-  auto_unmount: 'a process that ends unmounts; one that is killed leaves a stale mount, which iomap umount takes away',
   max_read: 'the kernel reads up to its own limit',
 };
 

@@ -1,7 +1,8 @@
 import { spawnSync } from 'node:child_process';
 import { readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { hasCode } from '../base/fs-error.ts';
-import { type Mount, type MountOptions, mount } from '../fuse/mount/mount.ts';
+import { type Mount, mount } from '../fuse/mount/mount.ts';
+import type { MountOptions } from '../fuse/mount/mount-options.ts';
 import { mountAt } from './mount-table.ts';
 import { register } from './registry.ts';
 import type { Source } from './source.ts';

@@ -1,6 +1,6 @@
 import { resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
-import type { MountOptions } from '../fuse/mount/mount.ts';
+import type { MountOptions } from '../fuse/mount/mount-options.ts';
 import type { MemSourceArgs } from './mem-source.ts';
 import type { MirrorSourceArgs } from './mirror-source.ts';
 import { UsageError } from './usage-error.ts';

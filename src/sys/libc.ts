@@ -115,6 +115,38 @@ const iovec = struct('iovec', 16, {
 });
 
 // biome-ignore format: one row per field, as the format is drawn
+/** struct msghdr of machines with 64-bit words. Source: POSIX sys/socket.h, Linux include/linux/socket.h */
+const msghdr = struct('msghdr', 56, {
+  msg_name:       u64(0),
+  msg_namelen:    u32(8),
+  msg_pad:        pad(12, 4),
+  msg_iov:        u64(16),
+  msg_iovlen:     u64(24),
+  msg_control:    u64(32),
+  msg_controllen: u64(40), // bytes there are; the kernel leaves how many it used
+  msg_flags:      s32(48),
+  msg_tail:       pad(52, 4),
+});
+
+// biome-ignore format: one row per field, as the format is drawn
+/** struct cmsghdr of machines with 64-bit words, with one descriptor after it. Source: as above. */
+const cmsg_fd = struct('cmsg_fd', 24, {
+  cmsg_len:   u64(0),  // bytes of this header and its data, without what pads it
+  cmsg_level: s32(8),
+  cmsg_type:  s32(12),
+  cmsg_fd:    s32(16),
+  cmsg_pad:   pad(20, 4),
+});
+
+// biome-ignore format: one row per field, as the format is drawn
+/** struct fuse_backing_map. Source: Linux include/uapi/linux/fuse.h */
+const fuse_backing_map = struct('fuse_backing_map', 16, {
+  fd:      s32(0),
+  flags:   u32(4), // none is defined
+  padding: pad(8, 8),
+});
+
+// biome-ignore format: one row per field, as the format is drawn
 /** struct rlimit of machines with 64-bit words. Source: Linux include/uapi/linux/resource.h */
 const rlimit = struct('rlimit', 16, {
   rlim_cur: u64big(0), // 2^64 - 1 is no limit
@@ -208,6 +240,16 @@ export const MNT_DETACH = 2;
 export const RLIMIT_NOFILE = 7;
 export const CLONE_FS = 0x200;
 export const STATX_MNT_ID = 0x1000;
+
+// socketpair(2), recvmsg(2), ioctl(2) of /dev/fuse.
+const AF_UNIX = 1;
+const SOCK_STREAM = 1;
+const SOCK_CLOEXEC = 0x80000;
+const SOL_SOCKET = 1;
+const SCM_RIGHTS = 1;
+const MSG_CMSG_CLOEXEC = 0x40000000;
+const FUSE_DEV_IOC_BACKING_OPEN = 0x4010e501;
+const FUSE_DEV_IOC_BACKING_CLOSE = 0x4004e502;
 
 const CAPABILITY_VERSION_3 = 0x20080522;
 /** Number of setgroups(2) by architecture: the C library's function of that name changes all threads. */
@@ -486,6 +528,50 @@ export class Libc {
     this.#call('umount2', cstring(target), flags);
   }
 
+  /** Two ends of a stream, neither of which a program that is started inherits unless it is handed over. */
+  socketpair(): [number, number] {
+    const ends = new Int32Array(2);
+    this.#call('socketpair', AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends);
+    return [ends[0] as number, ends[1] as number];
+  }
+
+  /**
+   * The descriptor that comes over a socket with one byte of data; undefined if the other end closes before, or sends none.
+   *
+   * Blocks:  never this thread; a thread of Node's pool until something comes.
+   * Errors:  EIO, whatever it was: numbers of errors stay in the thread that waited.
+   */
+  async receiveDescriptor(socket: number): Promise<number | undefined> {
+    const [byte, control, vec, header] = [1, cmsg_fd.size, iovec.size, msghdr.size].map(pinned) as [Pinned, Pinned, Pinned, Pinned];
+    const addressOf = (memory: Uint8Array): number => Number(this.#native.address(memory));
+    iovec.write(vec, 0, { iov_base: addressOf(byte), iov_len: byte.length });
+    msghdr.write(header, 0, {
+      msg_iov: addressOf(vec),
+      msg_iovlen: 1,
+      msg_control: addressOf(control),
+      msg_controllen: control.length,
+    });
+    const { recvmsg } = this.#native.calls;
+    const length = await new Promise<number>((resolve, reject) => {
+      recvmsg.async(socket, header, MSG_CMSG_CLOEXEC, (error, result) => (error ? reject(error) : resolve(Number(result))));
+    });
+    if (length < 0) throw new FsError('EIO', 'recvmsg');
+    const { cmsg_len, cmsg_level, cmsg_type, cmsg_fd: fd } = cmsg_fd.read(control);
+    const isThere = length > 0 && msghdr.read(header).msg_controllen >= 20 && cmsg_len === 20;
+    return isThere && cmsg_level === SOL_SOCKET && cmsg_type === SCM_RIGHTS ? fd : undefined;
+  }
+
+  /** Registers `fd` with the connection of the device. Shape: the kernel's number of it. */
+  fuseBackingOpen(device: number, fd: number): number {
+    const raw = new Uint8Array(fuse_backing_map.size);
+    fuse_backing_map.write(raw, 0, { fd });
+    return this.#call('ioctl', device, FUSE_DEV_IOC_BACKING_OPEN, raw);
+  }
+
+  fuseBackingClose(device: number, backingId: number): void {
+    this.#call('ioctl', device, FUSE_DEV_IOC_BACKING_CLOSE, Uint32Array.of(backingId));
+  }
+
   // Of the calling thread, and of no other.
 
   /** Who the thread is to file systems (fsuid). Shape: who it was. Refusals do not show: -1 asks who it is. */
@@ -645,10 +731,21 @@ const CALLS = {
   umask:           'uint32_t umask(uint32_t mask)',
   getrlimit:       'int getrlimit(int resource, void *out)',
   setrlimit:       'int setrlimit(int resource, const void *limits)',
+  socketpair:      'int socketpair(int domain, int type, int protocol, void *ends)',
+  recvmsg:         'int64_t recvmsg(int fd, void *header, int flags)',
 };
 
+interface NativeCall {
+  (...args: unknown[]): number | bigint;
+  /** In a thread of Node's pool; the last argument is called with the result. */
+  async(...args: [...unknown[], (error: unknown, result: number | bigint) => void]): void;
+}
+
+/** Memory that stays where it is. */
+type Pinned = Uint8Array;
+
 interface Native {
-  readonly calls: Record<keyof typeof CALLS, (...args: unknown[]) => number | bigint>;
+  readonly calls: Record<keyof typeof CALLS, NativeCall>;
   errno(): number;
   address(memory: Uint8Array): bigint;
 }
@@ -666,6 +763,11 @@ function load(): Native {
   } catch (cause) {
     throw new FsError('ENOSYS', 'dlopen', { cause, detail: 'the C library cannot be called: koffi or a symbol is missing' });
   }
+}
+
+/** Small arrays live on JavaScript's heap, and move, unless they are views of a buffer that was made for them. */
+function pinned(bytes: number): Pinned {
+  return new Uint8Array(new ArrayBuffer(bytes));
 }
 
 function capHeader(): Uint8Array {

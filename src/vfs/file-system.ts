@@ -21,18 +21,45 @@ export interface Kiocb {
   readonly signal?: AbortSignalLike | undefined;
 }
 
+/**
+ * How an open file differs from what the IoMode of its inode says. Faces with a cache in front of the filesystem, as a kernel mount is, go by
+ * it; within this process every call comes here anyway.
+ */
+export interface OpenTraits {
+  /** Past the cache: every call comes here. */
+  readonly direct?: boolean;
+  /** With `direct`: writes that do not extend the file may overlap. */
+  readonly parallelWrites?: boolean;
+  /** What is cached of the file is of no use any more. */
+  readonly dropsCache?: boolean;
+  /** There is a position, but it cannot be set. */
+  readonly nonseekable?: boolean;
+  /** There is no position. */
+  readonly stream?: boolean;
+  /** flush has nothing to do: it need not be called. */
+  readonly noflush?: boolean;
+  /** Of a directory: its listing is not to be kept. */
+  readonly uncachedListing?: boolean;
+}
+
 /** What open answers. */
 export interface OpenReply {
   readonly fh: Fh;
+  readonly traits?: OpenTraits;
 }
 
 export interface CreateReply extends OpenReply {
   readonly entry: Entry;
 }
 
-/** Where a filesystem tells its faces what changed behind their back. Numbers and names that nobody knows are ignored. */
+/**
+ * Where a filesystem tells its faces what changed behind their back. Numbers and names that nobody knows are ignored.
+ *
+ * It may be called at any time, also while the filesystem answers a request, and answers at once: a face that has to wait before it can
+ * believe what it is told does so by itself. There is nothing to be waited for, and so nothing that could wait for itself.
+ */
 export interface Notifier {
-  /** Attributes are stale, and cached data of [pos, pos + length); a negative position means attributes only. */
+  /** Attributes are stale, and cached data of [pos, pos + length), of 0 to the end; a negative position means attributes only. */
   invalInode(node: NodeId, pos: number, length: number): void;
   /** The name may lead elsewhere now. */
   invalEntry(parent: NodeId, name: string): void;
@@ -73,7 +100,22 @@ export abstract class FileSystem {
   readonly attrValidMs: number = Number.POSITIVE_INFINITY;
   /** Permissions are checked here, with what only this side knows. */
   readonly checksAccess: boolean = false;
+  /** Files change through others than this face (attach): a face leaves sizes and times to the filesystem, and does not hold writes back. */
+  readonly changesElsewhere: boolean = false;
+  /** open and opendir keep nothing, and every operation takes 0 for what they answer: a face may leave them out. */
+  readonly isStateless: boolean = false;
+  /** Numbers of inodes last: iget answers for those that were forgotten, and parentOf for directories. */
+  readonly isExportable: boolean = false;
   #locks: LockTable | undefined;
+
+  /**
+   * Something has to happen here though nobody asks: a timer, an answer of the network. A face that serves this filesystem in a thread of
+   * its own asks before each request that it waits for; while this is true it waits by way of the event loop, so that timers fire, which
+   * takes about twice as long for each request. So: true while there is something to wait for, such as data to be committed, and no longer.
+   */
+  get needsEventLoop(): boolean {
+    return false;
+  }
 
   /** A face begins: changes that it did not make are told to `notifier`. Returns the function that ends this. By default there are none. */
   attach(_notifier: Notifier): () => void {
@@ -90,6 +132,16 @@ export abstract class FileSystem {
 
   /** Takes `nlookup` lookups back. At 0, and when no handle is open, the number is no one's. */
   abstract forget(node: NodeId, nlookup: number): void;
+
+  /** The inode with this number, whether it was forgotten or not. Counts one lookup. Errors: ESTALE where there is none, or numbers do not last. */
+  iget(_caller: Caller, _node: NodeId): MaybePromise<Entry> {
+    throw new FsError('ESTALE', 'lookup');
+  }
+
+  /** The directory that a directory is in; of the root, itself. Counts one lookup. Errors: ESTALE where that is not known. */
+  parentOf(_caller: Caller, _node: NodeId): MaybePromise<Entry> {
+    throw new FsError('ESTALE', 'lookup');
+  }
 
   abstract getattr(caller: Caller, node: NodeId, fh?: Fh): MaybePromise<Attr>;
 
@@ -233,8 +285,13 @@ export abstract class FileSystem {
     throw new FsError('ENOTTY', 'ioctl');
   }
 
-  /** Events of `events` that are there now (POLL*). */
-  poll(_caller: Caller, _node: NodeId, _fh: Fh, events: number): MaybePromise<number> {
+  /**
+   * Events of `events` that are there now (POLL*).
+   *
+   * Shape:  `wake`, if it is given, is to be called once when one of the others may have come; whoever waits asks again then. It may be called
+   *         at any time, too often and too late, also after release; not at all where all of `events` are there, or come never.
+   */
+  poll(_caller: Caller, _node: NodeId, _fh: Fh, events: number, _wake?: () => void): MaybePromise<number> {
     return events & DEFAULT_POLLMASK;
   }
 
@@ -252,6 +309,11 @@ export abstract class FileSystem {
   setlk(caller: Caller, node: NodeId, _fh: Fh, lock: FileLock, request: LockRequest): MaybePromise<void> {
     this.#locks ??= new LockTable();
     return this.#locks.set(node, lock, request, caller);
+  }
+
+  /** Descriptor in this process of the open file behind passthrough files with this number (IoMode), for faces that hand it on to the kernel. */
+  backingFd(_backingId: number): number | undefined {
+    return undefined;
   }
 
   // Directories.

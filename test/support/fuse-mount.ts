@@ -4,7 +4,8 @@ import { spawnSync } from 'node:child_process';
 import { accessSync, constants, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { type Mount, type MountOptions, mount } from '../../src/fuse/mount/mount.ts';
+import { type Mount, mount } from '../../src/fuse/mount/mount.ts';
+import type { MountOptions } from '../../src/fuse/mount/mount-options.ts';
 
 /** What is served unless a test says otherwise. */
 export const MEM_SOURCE: URL = new URL('../mount/mem-source.js', import.meta.url);

@@ -133,6 +133,8 @@ type DirInode = MemInode & { readonly directory: Directory };
 export class MemFs extends FileSystem {
   /** May be set at any time: a volume is filled first and sealed then. */
   override isReadOnly: boolean;
+  /** Invariant 1. */
+  override readonly isExportable = true;
   readonly #inodes = new Map<NodeId, MemInode>();
   readonly #handles = new Map<Fh, Handle>();
   #lastNode = 0;
@@ -201,6 +203,18 @@ export class MemFs extends FileSystem {
     if (inode === undefined) return;
     inode.nlookup = Math.max(0, inode.nlookup - nlookup);
     this.#put(inode);
+  }
+
+  override iget(_caller: Caller, node: NodeId): Entry {
+    this.#checkRunning('lookup');
+    const inode = this.#inodes.get(node);
+    if (inode === undefined) throw new FsError('ESTALE', 'lookup');
+    return this.#entry(inode);
+  }
+
+  override parentOf(_caller: Caller, node: NodeId): Entry {
+    const { parent } = this.#directory(node, 'lookup').directory;
+    return this.#entry(parent ?? this.#directory(this.root, 'lookup'));
   }
 
   getattr(_caller: Caller, node: NodeId): Attr {

@@ -1,7 +1,6 @@
 import type { ServerOptions } from '../server/options.ts';
-import type { InFlight } from '../server/server.ts';
 
-// What the thread that mounts and the thread that serves say to each other.
+// What the thread that mounts and the thread that serves say to each other. What was asked and answered is not said: it is in the ledger.
 
 /** Where the filesystem comes from: made inside the serving thread, so that the calling one may use its own mount synchronously. */
 export interface WorkerData {
@@ -10,20 +9,34 @@ export interface WorkerData {
   /** What it is called with. */
   readonly args: unknown;
   readonly options: ServerOptions;
+  /** Of the Ledger. */
+  readonly ledger: SharedArrayBuffer;
+  /** Of the DevFuse. */
+  readonly control: Int32Array;
+  /** The one user beside root who may enter, where the kernel lets all in. */
+  readonly owner: number | undefined;
+}
+
+/** What mounting has to know of a filesystem. */
+export interface FilesystemFacts {
+  /** Mode of its root. */
+  readonly rootMode: number;
+  readonly checksAccess: boolean;
+  readonly isReadOnly: boolean;
 }
 
 export type ToWorker =
-  /** The descriptor is mounted: serve it. It is the worker's from here on. */
-  | { readonly kind: 'serve'; readonly fd: number }
+  /** The descriptor is mounted: serve it. It is the worker's from here on. `directory`: where, if that is known. */
+  | { readonly kind: 'serve'; readonly fd: number; readonly directory: string | undefined }
   /** It could not be mounted: end the filesystem. */
   | { readonly kind: 'stop' };
 
 export type FromWorker =
-  /** The filesystem is there. `rootMode` is that of its root. */
-  | { readonly kind: 'loaded'; readonly rootMode: number; readonly checksAccess: boolean; readonly isReadOnly: boolean }
+  /** The filesystem is there. */
+  | ({ readonly kind: 'loaded' } & FilesystemFacts)
   /** INIT is answered: the mount works. */
   | { readonly kind: 'ready'; readonly minor: number }
   /** A request failed by a fault, and was answered with EIO. */
-  | { readonly kind: 'bug'; readonly request: string; readonly stack: string; readonly inFlight: readonly InFlight[] }
+  | { readonly kind: 'bug'; readonly request: string; readonly stack: string }
   /** It is over: the session ended, or could not begin. The descriptor is closed. */
   | { readonly kind: 'ended'; readonly error: { readonly message: string; readonly code: string | undefined } | undefined };

@@ -1,28 +1,26 @@
-import { spawn, spawnSync } from 'node:child_process';
-import { closeSync, constants, openSync, realpathSync, statfsSync, statSync } from 'node:fs';
+import { closeSync, realpathSync, statfsSync, statSync } from 'node:fs';
 import { Worker } from 'node:worker_threads';
-import { type ErrnoCode, isErrnoCode } from '../../base/errno.ts';
+import { isErrnoCode } from '../../base/errno.ts';
 import { FsError, hasCode } from '../../base/fs-error.ts';
-import { S_IFMT } from '../../vfs/uapi.ts';
-import { maxWriteOf, type ServerOptions } from '../server/options.ts';
+import { maxWriteOf } from '../server/options.ts';
+import { CONTROL_CLOSED } from '../transport/dev-fuse.ts';
+import { type Attachment, attach, passedDescriptor } from './attachment.ts';
+import { type InFlightRequest, Ledger } from './ledger.ts';
 import type { FromWorker, ToWorker, WorkerData } from './messages.ts';
+import { type Metrics, prometheusText } from './metrics.ts';
+import { checkMetricsAddress, type MetricsEndpoint, metricsEndpoint } from './metrics-endpoint.ts';
+import { checkMountOptions, type MountOptions, ownerOf, serverOptionsOf } from './mount-options.ts';
 
-export interface MountOptions extends ServerOptions {
-  /** What the source's function is called with; crosses to the serving thread as postMessage carries it. */
-  readonly args?: unknown;
-  /** Shown as the device of the mount. Default 'iomap'. */
-  readonly fsname?: string;
-  /** Shown as fuse.SUBTYPE. Default 'iomap'. */
-  readonly subtype?: string;
-  /** Users other than the one who mounts may enter. Default: yes for root. */
-  readonly allowOther?: boolean;
-  readonly readOnly?: boolean;
-  readonly nosuid?: boolean;
-  readonly nodev?: boolean;
-  readonly noexec?: boolean;
-  readonly noatime?: boolean;
-  /** Faults: requests that were answered with EIO because of an error in the filesystem's code. Default: printed to stderr. */
-  readonly onBug?: (request: string, stack: string) => void;
+export type { MountOptions };
+
+/** What a Mount is made of. */
+export interface MountParts {
+  readonly attachment: Attachment;
+  readonly directory: string;
+  readonly minor: number;
+  readonly ledger: Ledger;
+  readonly metricsAddress: string | undefined;
+  readonly ended: Promise<FsError | undefined>;
 }
 
 /** A mount that works. */
@@ -31,14 +29,31 @@ export class Mount implements AsyncDisposable {
   readonly directory: string;
   /** The protocol that was agreed on is 7.minor. */
   readonly minor: number;
+  /** Where its metrics are served, with the port that was taken; undefined where that was not asked for. */
+  readonly metricsAddress: string | undefined;
   /** Resolves when the mount is over, however that came; with the error that ended it, if one did. */
   readonly ended: Promise<FsError | undefined>;
+  readonly #attachment: Attachment;
+  readonly #ledger: Ledger;
 
   /** @internal */
-  constructor(directory: string, minor: number, ended: Promise<FsError | undefined>) {
+  constructor({ attachment, directory, minor, ledger, metricsAddress, ended }: MountParts) {
     this.directory = directory;
     this.minor = minor;
+    this.metricsAddress = metricsAddress;
     this.ended = ended;
+    this.#attachment = attachment;
+    this.#ledger = ledger;
+  }
+
+  /** Requests that have no answer yet, the oldest first. Asks nobody: also while the filesystem does not answer at all. */
+  get inFlight(): InFlightRequest[] {
+    return this.#ledger.inFlight;
+  }
+
+  /** Counts since the mount began. */
+  get metrics(): Metrics {
+    return this.#ledger.metrics;
   }
 
   /**
@@ -47,8 +62,7 @@ export class Mount implements AsyncDisposable {
    * Errors: EBUSY while it is in use; the one that ended the filesystem.
    */
   async unmount(options: { readonly lazy?: boolean } = {}): Promise<void> {
-    const { code, text } = await run('umount', [...(options.lazy === true ? ['-l'] : []), this.directory]);
-    if (code !== 0 && !/not mounted|no mount point/.test(text)) throw failed('umount', text, this.directory);
+    await this.#attachment.unmount(options.lazy === true);
     const error = await this.ended;
     if (error !== undefined) throw error;
   }
@@ -64,53 +78,97 @@ export class Mount implements AsyncDisposable {
  * `source` is the URL of a module whose default export is called with `options.args` and makes the FileSystem. It runs in a thread of its own,
  * which waits in the device's read: this thread stays free, and may use the mount synchronously.
  *
+ * As root, also as that of a user namespace, it goes through mount(8), otherwise through fusermount3, which takes koffi. A `directory` of the form
+ * /dev/fd/N is a descriptor of /dev/fuse that somebody else has mounted and passed on: it is served, and unmounting only ends that.
+ *
  * Errors:  ENOTDIR, ENOENT for the directory; EPERM without the right to mount; EINVAL for a source that makes no FileSystem; what the source
- *          throws, and what mount(8) says.
+ *          throws, and what mount(8) and fusermount3 say.
  */
 export async function mount(source: URL | string, directory: string, options: MountOptions = {}): Promise<Mount> {
-  maxWriteOf(options);
-  const where = realpathSync(directory);
-  if (!statSync(where).isDirectory()) throw new FsError('ENOTDIR', 'mount', { path: directory });
-  if (process.getuid?.() !== 0) throw new FsError('EPERM', 'mount', { path: directory, detail: 'mounting takes root' });
-
-  const { onBug = printBug, args, fsname: _, ...rest } = options;
-  const serverOptions = JSON.parse(JSON.stringify(rest)) as ServerOptions;
-  const data: WorkerData = { source: String(source), args, options: serverOptions };
+  const where = mountDirectory(directory, options);
+  const { onBug = printBug, args } = options;
+  const ledger = new Ledger();
+  const control = newControl();
+  const endpoint = await endpointOf(options, where, ledger);
+  const serverOptions = serverOptionsOf(options);
+  const data: WorkerData = {
+    source: String(source),
+    args,
+    options: serverOptions,
+    ledger: ledger.memory,
+    control,
+    owner: ownerOf(options),
+  };
   const worker = new Worker(new URL('./worker.js', import.meta.url), { workerData: data, trackUnmanagedFds: false });
   const talk = new Conversation(worker, onBug);
   const order = (message: ToWorker): void => worker.postMessage(message);
 
-  const loaded = await talk.next('loaded');
-  let fd: number | undefined;
+  let attachment: Attachment;
   try {
-    fd = openSync('/dev/fuse', constants.O_RDWR);
-    await mountDevice(fd, where, loaded, options);
+    const loaded = await talk.next('loaded');
+    try {
+      attachment = await attach(where, loaded, options, control);
+    } catch (error) {
+      order({ kind: 'stop' });
+      await talk.ended;
+      throw error;
+    }
   } catch (error) {
-    if (fd !== undefined) closeSync(fd);
-    order({ kind: 'stop' });
-    await talk.ended;
+    await endpoint?.close();
     throw error;
   }
-  const device = fd;
-  const atExit = (): void => detachNow(where);
+  const atExit = (): void => attachment.endNow(true);
   process.once('exit', atExit);
   // A thread that dies while it waits for a request is not gone before that wait is over.
-  worker.once('error', () => void run('umount', ['-f', '-l', where]));
+  worker.once('error', () => void attachment.end());
   const ended = talk.ended.then(async ({ error, died }) => {
     process.removeListener('exit', atExit);
     // Nobody reads the descriptor any more: whoever waits for an answer gets ENOTCONN.
-    if (died) closeSync(device);
-    if (error !== undefined && isDead(where)) await run('umount', ['-l', where]);
+    if (died && Atomics.exchange(control, 0, CONTROL_CLOSED) !== CONTROL_CLOSED) closeSync(attachment.fd);
+    await afterEnd(attachment, endpoint, error);
     return error;
   });
-  order({ kind: 'serve', fd });
+  order({ kind: 'serve', fd: attachment.fd, directory: attachment.directory });
   try {
     const { minor } = await talk.next('ready');
-    return new Mount(where, minor, ended);
+    const metricsAddress = endpoint?.address;
+    return new Mount({ attachment, directory: attachment.directory ?? where, minor, ledger, metricsAddress, ended });
   } catch (error) {
     await ended;
     throw error;
   }
+}
+
+/**
+ * Where to mount, without symbolic links.
+ *
+ * Errors: ENOENT, ENOTDIR; EINVAL for the options.
+ */
+export function mountDirectory(directory: string, options: MountOptions): string {
+  maxWriteOf(options);
+  checkMountOptions(options);
+  if (options.metrics !== undefined) checkMetricsAddress(options.metrics);
+  if (passedDescriptor(directory) !== undefined) return directory;
+  const where = realpathSync(directory);
+  if (!statSync(where).isDirectory()) throw new FsError('ENOTDIR', 'mount', { path: directory });
+  return where;
+}
+
+export function newControl(): Int32Array {
+  return new Int32Array(new SharedArrayBuffer(4));
+}
+
+export async function endpointOf({ metrics }: MountOptions, directory: string, ledger: Ledger): Promise<MetricsEndpoint | undefined> {
+  if (metrics === undefined) return undefined;
+  return metricsEndpoint(metrics, () => prometheusText([{ directory, metrics: ledger.metrics }]));
+}
+
+/** The server is gone, and has said `error`. */
+export async function afterEnd(attachment: Attachment, endpoint: MetricsEndpoint | undefined, error: FsError | undefined): Promise<void> {
+  const { directory } = attachment;
+  if (error !== undefined && directory !== undefined && isDead(directory)) await attachment.unmount(true).catch(() => {});
+  await attachment.release();
+  await endpoint?.close();
 }
 
 /** Is a mount here whose server is gone? */
@@ -121,35 +179,6 @@ function isDead(where: string): boolean {
   } catch (error) {
     return hasCode(error, 'ENOTCONN');
   }
-}
-
-/** The process exits. The thread that serves has to come out of its read for that, even if somebody uses the mount and goes on to. */
-function detachNow(where: string): void {
-  if (spawnSync('umount', [where], { stdio: 'ignore' }).status === 0) return;
-  spawnSync('sync', ['-f', where], { stdio: 'ignore' });
-  spawnSync('umount', ['-f', '-l', where], { stdio: 'ignore' });
-}
-
-type Loaded = Extract<FromWorker, { kind: 'loaded' }>;
-
-/** Has mount(8) mount the descriptor, which it inherits as number 3. */
-async function mountDevice(fd: number, directory: string, loaded: Loaded, options: MountOptions): Promise<void> {
-  const words = [
-    'fd=3',
-    `rootmode=${(loaded.rootMode & S_IFMT).toString(8)}`,
-    `user_id=${process.getuid?.() ?? 0}`,
-    `group_id=${process.getgid?.() ?? 0}`,
-    options.readOnly === true || loaded.isReadOnly ? 'ro' : 'rw',
-  ];
-  if (options.allowOther !== false) words.push('allow_other');
-  if (!loaded.checksAccess) words.push('default_permissions');
-  for (const word of ['nosuid', 'nodev', 'noexec', 'noatime'] as const) if (options[word] === true) words.push(word);
-  const { subtype = 'iomap', fsname = 'iomap' } = options;
-  for (const name of [subtype, fsname]) {
-    if (!/^[\w.:/@+-]+$/.test(name)) throw new FsError('EINVAL', 'mount', { path: directory, detail: `name '${name}'` });
-  }
-  const { code, text } = await run('mount', ['-i', '-t', `fuse.${subtype}`, '-o', words.join(','), fsname, directory], fd);
-  if (code !== 0) throw failed('mount', text, directory);
 }
 
 /** How a thread ended: `died` without saying so, and without closing anything. */
@@ -199,25 +228,6 @@ function errorOf({ message, code }: { readonly message: string; readonly code: s
   return new FsError(known, 'mount', { detail: message });
 }
 
-function printBug(request: string, stack: string): void {
+export function printBug(request: string, stack: string): void {
   process.stderr.write(`iomap: ${request} was answered with EIO: ${stack}\n`);
-}
-
-function failed(syscall: string, text: string, path: string): FsError {
-  const code: ErrnoCode = /busy/.test(text) ? 'EBUSY' : /permission|superuser|only root/i.test(text) ? 'EPERM' : 'EIO';
-  return new FsError(code, syscall, { path, detail: text.trim() });
-}
-
-/** Runs a program; `fd` is its descriptor 3. */
-function run(command: string, args: readonly string[], fd?: number): Promise<{ code: number | null; text: string }> {
-  return new Promise((resolve, reject) => {
-    const child = spawn(command, args, {
-      stdio: ['ignore', 'pipe', 'pipe', ...(fd === undefined ? [] : [fd])],
-      env: { ...process.env, LC_ALL: 'C' }, // what it says is read
-    });
-    let text = '';
-    for (const stream of [child.stdout, child.stderr]) stream?.on('data', (piece: Buffer) => (text += piece.toString()));
-    child.once('error', (error) => reject(new FsError('ENOENT', command, { cause: error, detail: `${command} cannot be started` })));
-    child.once('close', (code) => resolve({ code, text }));
-  });
 }

@@ -6,9 +6,12 @@ import { ROOT } from '../../vfs/caller.ts';
 import { FileSystem } from '../../vfs/file-system.ts';
 import { FuseServer } from '../server/server.ts';
 import { DevFuse } from '../transport/dev-fuse.ts';
+import { wake } from './attachment.ts';
+import { Ledger } from './ledger.ts';
 import type { FromWorker, ToWorker, WorkerData } from './messages.ts';
+import { NotedChannel } from './noted-channel.ts';
 
-const { source, args, options } = workerData as WorkerData;
+const { source, args, options, ledger, control, owner } = workerData as WorkerData;
 const tell = (message: FromWorker): void => parentPort?.postMessage(message);
 
 async function load(): Promise<FileSystem> {
@@ -21,20 +24,22 @@ async function load(): Promise<FileSystem> {
 }
 
 /** Serves until the mount is over, then ends the filesystem. */
-async function serve(fs: FileSystem, fd: number): Promise<void> {
-  const channel = new DevFuse(fd);
+async function serve(fs: FileSystem, fd: number, directory: string | undefined): Promise<void> {
+  const device = new DevFuse(fd, { control, ...(directory === undefined ? {} : { wake: () => wake(directory) }) });
   try {
-    const server: FuseServer = new FuseServer(fs, channel, options, {
+    const server = new FuseServer(fs, new NotedChannel(device, new Ledger(ledger), owner), options, {
       onReady: ({ minor }) => tell({ kind: 'ready', minor }),
-      onBug: (error, request) => {
-        const stack = error instanceof Error ? (error.stack ?? error.message) : String(error);
-        tell({ kind: 'bug', request, stack, inFlight: server.inFlight });
-      },
+      onBug: (error, request) => tell({ kind: 'bug', request, stack: stackOf(error) }),
     });
     await server.run();
   } finally {
-    channel.close();
+    device.close();
+    await device.closed;
   }
+}
+
+function stackOf(error: unknown): string {
+  return error instanceof Error ? (error.stack ?? error.message) : String(error);
 }
 
 function whatIs(error: unknown): { message: string; code: string | undefined } {
@@ -49,7 +54,7 @@ try {
     parentPort?.once('message', resolve);
     tell({ kind: 'loaded', rootMode: mode, checksAccess: fs.checksAccess, isReadOnly: fs.isReadOnly });
   });
-  if (order.kind === 'serve') await serve(fs, order.fd);
+  if (order.kind === 'serve') await serve(fs, order.fd, order.directory);
   else await fs.destroy();
   tell({ kind: 'ended', error: undefined });
 } catch (error) {

@@ -1,12 +1,13 @@
 import { FsError } from '../../base/fs-error.ts';
 import { IovIter } from '../../base/iov-iter.ts';
-import { type MaybePromise, then } from '../../base/task.ts';
+import { type MaybePromise, run, type Task, then, wait } from '../../base/task.ts';
 import type { Attr, AttrChanges, DirEntry, Entry, FileLock } from '../../vfs/attr.ts';
 import { makedev } from '../../vfs/attr.ts';
 import type { Caller } from '../../vfs/caller.ts';
-import type { CreateReply, FileSystem } from '../../vfs/file-system.ts';
+import type { CreateReply, FileSystem, OpenTraits } from '../../vfs/file-system.ts';
 import { nameBytes, nameOf } from '../../vfs/name.ts';
 import { killSetId as killSetIdOf } from '../../vfs/permission.ts';
+import { XATTR_NAME_POSIX_ACL_ACCESS } from '../../vfs/posix-acl.ts';
 import {
   F_UNLCK,
   LOCK_END,
@@ -20,10 +21,12 @@ import {
   O_SYNC,
   O_TRUNC,
   O_WRONLY,
+  RENAME_EXCHANGE,
   RW_KILL_SUIDGID,
   RWF_DSYNC,
   RWF_SYNC,
   S_IFDIR,
+  S_ISGID,
 } from '../../vfs/uapi.ts';
 import type { DirentWriter } from '../abi/dirents.ts';
 import * as flag from '../abi/flags.ts';
@@ -33,8 +36,10 @@ import { IOCTL_DATA, REPLY_BODY, type ReplyEncoder } from '../abi/reply-encoder.
 import type { Request } from '../abi/request.ts';
 import { fuse_file_lock } from '../abi/structs.ts';
 import { clampedLength, lockOffset } from '../abi/words.ts';
+import type { IoModes } from './io-modes.ts';
 import { type LockOwners, NO_OWNER } from './lock-owners.ts';
-import type { Agreement } from './options.ts';
+import type { NodeTable } from './node-table.ts';
+import type { Agreement, ServerOptions } from './options.ts';
 import type { PendingReply } from './reply.ts';
 
 /** What an operation works with: the filesystem, what was agreed on, memory. */
@@ -48,6 +53,12 @@ export interface OperationContext {
   /** The buffer that the request is in stays as it is until the answer is there. */
   keepRequest(): void;
   readonly owners: LockOwners;
+  readonly options: ServerOptions;
+  /** What the kernel has looked up, as far as the server has to know it. */
+  readonly nodes: NodeTable;
+  readonly modes: IoModes;
+  /** Wakes those who poll with a handle of the kernel's. */
+  wakePoll(kh: number): void;
 }
 
 /**
@@ -97,29 +108,97 @@ function handOver(
   }
 }
 
-/** A name and its inode: the lookup is the kernel's from here on. */
-function answerEntry({ fs }: OperationContext, reply: PendingReply, entry: MaybePromise<Entry>): MaybePromise<unknown> {
-  return then(entry, (made) =>
-    handOver(
+/** A name and its inode: the lookup is the kernel's from here on. `found`: where, unless it has no name here. */
+function answerEntry(
+  context: OperationContext,
+  reply: PendingReply,
+  entry: MaybePromise<Entry>,
+  parent: number,
+  found: string | undefined,
+): MaybePromise<unknown> {
+  return then(entry, (made) => {
+    checkEntry(context, made);
+    context.nodes.note(made, parent, found);
+    return handOver(
       reply,
       (encoder) => encoder.entry(made),
-      () => fs.forget(made.node, 1),
-    ),
-  );
+      () => forget(context, made.node),
+    );
+  });
 }
 
-/** A new file, open. */
-function answerCreate({ fs }: OperationContext, reply: PendingReply, created: MaybePromise<CreateReply>): MaybePromise<unknown> {
-  return then(created, ({ entry, fh }) =>
-    handOver(
-      reply,
-      (encoder) => encoder.create(entry, 0, fh, fopen(entry.io.mode)),
-      () => {
-        fs.forget(entry.node, 1);
-        return fs.release(entry.node, fh);
-      },
-    ),
-  );
+/** Takes back a lookup that the kernel was to have. */
+function forget({ fs, nodes, modes }: OperationContext, node: number): void {
+  const last = nodes.forget(node, 1);
+  if (last !== undefined) modes.forgotten(last);
+  fs.forget(node, 1);
+}
+
+/** Errors: EIO for an inode whose data is to be served in another way than so far; its lookup is taken back. */
+function checkEntry({ fs, modes }: OperationContext, entry: Entry): void {
+  try {
+    modes.checkEntry(entry);
+  } catch (error) {
+    fs.forget(entry.node, 1);
+    throw error;
+  }
+}
+
+/** A new file, open. `found`: its name, if it has one. */
+function answerCreate(
+  context: OperationContext,
+  reply: PendingReply,
+  created: MaybePromise<CreateReply>,
+  parent: number,
+  found: string | undefined,
+): MaybePromise<unknown> {
+  const { fs, nodes } = context;
+  return then(created, ({ entry, fh, traits }) => {
+    const close = (): MaybePromise<unknown> => {
+      forget(context, entry.node);
+      return fs.release(entry.node, fh);
+    };
+    const answer = (flags: number): MaybePromise<unknown> => {
+      const backing = backingOf(context, entry.node, flags);
+      return handOver(reply, (encoder) => encoder.create(entry, 0, fh, flags, backing), close);
+    };
+    try {
+      checkEntry(context, entry);
+    } catch (error) {
+      return undone(fs.release(entry.node, fh), error);
+    }
+    nodes.note(entry, parent, found);
+    return withOpenFlags(context, entry.node, traits, answer, close);
+  });
+}
+
+/** Goes on with FOPEN_* for an open file, which is closed where it cannot be served. */
+function withOpenFlags(
+  { modes }: OperationContext,
+  node: number,
+  traits: OpenTraits | undefined,
+  next: (flags: number) => MaybePromise<unknown>,
+  close: () => MaybePromise<unknown>,
+): MaybePromise<unknown> {
+  let flags: MaybePromise<number>;
+  try {
+    flags = modes.openFlags(node, traits);
+  } catch (error) {
+    return undone(close(), error);
+  }
+  return flags instanceof Promise ? flags.then(next, (error: unknown) => undone(close(), error)) : next(flags);
+}
+
+/** Throws `error` once what it left behind is taken back. */
+function undone(takenBack: MaybePromise<unknown>, error: unknown): MaybePromise<never> {
+  return then(takenBack, () => {
+    throw error;
+  });
+}
+
+/** The number that goes with FOPEN_PASSTHROUGH. */
+function backingOf({ nodes }: OperationContext, node: number, openFlags: number): number {
+  return (openFlags & flag.FOPEN_PASSTHROUGH) === 0 ? 0 : (nodes.get(node)?.backing ?? 0);
 }
 
 function answerAttr({ fs }: OperationContext, reply: PendingReply, attr: MaybePromise<Attr>): MaybePromise<unknown> {
@@ -154,11 +233,6 @@ function openFlags(context: OperationContext, flags: number): number {
   return asked;
 }
 
-/** FOPEN_* for a file: what the kernel has cached of it stays true. */
-function fopen(entryIo: string): number {
-  return entryIo === 'direct' ? flag.FOPEN_DIRECT_IO : flag.FOPEN_KEEP_CACHE;
-}
-
 function changesOf(request: Request): AttrChanges {
   const { setattr_in: asked } = request;
   const { valid } = asked;
@@ -183,6 +257,13 @@ function killSetId(fs: FileSystem, caller: Caller, node: number, fh: number): Ma
     const changes = killSetIdOf(caller, attr);
     return changes === undefined ? undefined : fs.setattr(caller, node, changes, fh);
   });
+}
+
+/** Takes S_ISGID off, as one who is not in the group of the file may not leave it on when he sets its ACL. */
+function killSgid(fs: FileSystem, caller: Caller, node: number): MaybePromise<unknown> {
+  return then(fs.getattr(caller, node), ({ mode }) =>
+    (mode & S_ISGID) === 0 ? undefined : fs.setattr(caller, node, { mode: mode & 0o7777 & ~S_ISGID }),
+  );
 }
 
 /** Where a seek begins. Errors: ENXIO for one before the file, which comes as a word past 2^63. */
@@ -231,22 +312,35 @@ function rename(
   newdir: number,
   flags: number,
 ): MaybePromise<unknown> {
-  return answerEmpty(reply, context.fs.rename(caller, request.nodeid, name(context, request), newdir, name2(context, request), flags));
+  const { fs, nodes } = context;
+  const { nodeid } = request;
+  const [from, to] = [name(context, request), name2(context, request)];
+  return then(fs.rename(caller, nodeid, from, newdir, to, flags), () => {
+    nodes.moved(nodeid, from, newdir, to, (flags & RENAME_EXCHANGE) !== 0);
+    return reply.empty();
+  });
+}
+
+function remove(
+  { nodes }: OperationContext,
+  reply: PendingReply,
+  parent: number,
+  gone: string,
+  removed: MaybePromise<void>,
+): MaybePromise<unknown> {
+  return then(removed, () => {
+    nodes.removed(parent, gone);
+    return reply.empty();
+  });
 }
 
 function copyFileRange(context: OperationContext, request: Request, caller: Caller, max: number): MaybePromise<number> {
-  const { copy_file_range_in: asked } = request;
-  const length = Math.min(clampedLength(asked.len), max);
-  return context.fs.copyFileRange(
-    caller,
-    request.nodeid,
-    asked.fh_in,
-    asked.off_in,
-    asked.nodeid_out,
-    asked.fh_out,
-    asked.off_out,
-    length,
-    0,
+  const { fs } = context;
+  const { nodeid } = request;
+  const { len, fh_in, off_in, nodeid_out, fh_out, off_out } = request.copy_file_range_in;
+  const length = Math.min(clampedLength(len), max);
+  return then(killSetId(fs, caller, nodeid_out, fh_out), () =>
+    fs.copyFileRange(caller, nodeid, fh_in, off_in, nodeid_out, fh_out, off_out, length, 0),
   );
 }
 
@@ -257,22 +351,54 @@ const DOT_BYTES = DOTS.map((dot) => nameBytes(dot));
 const DIRENT_GUESS = 40;
 const DIRENTPLUS_GUESS = 176;
 
+/** Number of an inode that is not known. Source: libfuse, FUSE_UNKNOWN_INO. */
+const UNKNOWN_INO = 0xffffffff;
+
 function readdir(context: OperationContext, request: Request, caller: Caller, reply: PendingReply, plus: boolean): MaybePromise<unknown> {
+  const { fs, nodes } = context;
   const { nodeid } = request;
   const { fh, offset, size } = request.read_in;
   checkRoom(context, size);
   const count = Math.max(1, Math.floor(size / (plus ? DIRENTPLUS_GUESS : DIRENT_GUESS)));
-  return then(context.fs.readdir(caller, nodeid, fh, Math.max(0, offset - DOTS.length), count, plus), (entries) => {
+  const answer = (entries: readonly DirEntry[], dots: Dots): void => {
     const bytes = context.takeBuffer(REPLY_BODY + size);
     let shown = 0;
     try {
-      const packed = packEntries(context, bytes, size, nodeid, offset, entries, plus);
+      const packed = packEntries(context, bytes, size, dots, offset, entries, plus);
       if (reply.send((encoder) => encoder.data(context.dirents.length), bytes)) shown = packed;
     } finally {
-      // What did not fit, or did not arrive, was not looked up.
-      for (const { entry } of entries.slice(shown)) if (entry !== undefined) context.fs.forget(entry.node, 1);
+      for (const [index, { name: text, entry }] of entries.entries()) {
+        if (entry === undefined) continue;
+        if (index < shown && nodes.agrees(entry)) nodes.note(entry, nodeid, text);
+        // What did not fit, or did not arrive, was not looked up.
+        else fs.forget(entry.node, 1);
+      }
       context.releaseBuffer(bytes);
     }
+  };
+  return then(fs.readdir(caller, nodeid, fh, Math.max(0, offset - DOTS.length), count, plus), (entries) =>
+    offset >= DOTS.length ? answer(entries, NO_DOTS) : then(dotsOf(context, caller, nodeid), (dots) => answer(entries, dots)),
+  );
+}
+
+/** Inode numbers of '.' and '..'. */
+interface Dots {
+  readonly own: number;
+  readonly parent: number;
+}
+
+const NO_DOTS: Dots = { own: 0, parent: 0 };
+
+function dotsOf({ fs, nodes }: OperationContext, caller: Caller, node: number): MaybePromise<Dots> {
+  return then(fs.getattr(caller, node), ({ ino: own }) => {
+    if (node === fs.root) return { own, parent: own };
+    const above = nodes.get(node);
+    if (above?.name !== undefined) return then(fs.getattr(caller, above.parent), ({ ino }) => ({ own, parent: ino }));
+    if (!fs.isExportable) return { own, parent: UNKNOWN_INO };
+    return then(fs.parentOf(caller, node), ({ node: found, attr }) => {
+      fs.forget(found, 1);
+      return { own, parent: attr.ino };
+    });
   });
 }
 
@@ -288,17 +414,17 @@ function checkRoom({ agreement }: OperationContext, size: number): void {
  * Errors: EINVAL where not even one name fits: an answer without names would be the end of the directory.
  */
 function packEntries(
-  { fs, dirents }: OperationContext,
+  { nodes, dirents }: OperationContext,
   bytes: Uint8Array,
   size: number,
-  nodeid: number,
+  dots: Dots,
   offset: number,
   entries: readonly DirEntry[],
   plus: boolean,
 ): number {
   dirents.begin(bytes, REPLY_BODY, size);
   for (let dot = offset; dot < DOTS.length; dot++) {
-    const ino = dot === 0 ? nodeid : fs.root;
+    const ino = dot === 0 ? dots.own : dots.parent;
     const dotName = DOT_BYTES[dot] as Uint8Array;
     const fits = plus ? dirents.tryAddPlus(undefined, 0, ino, dot + 1, S_IFDIR, dotName) : dirents.tryAdd(ino, dot + 1, S_IFDIR, dotName);
     if (!fits && dot === offset) throw tooSmall(size);
@@ -308,7 +434,7 @@ function packEntries(
   for (const { name: text, ino, next, type, entry } of entries) {
     const position = next + DOTS.length;
     const fits = plus
-      ? dirents.tryAddPlus(entry, 0, ino, position, type, nameBytes(text))
+      ? dirents.tryAddPlus(entry !== undefined && nodes.agrees(entry) ? entry : undefined, 0, ino, position, type, nameBytes(text))
       : dirents.tryAdd(ino, position, type, nameBytes(text));
     if (!fits) break;
     shown++;
@@ -325,31 +451,109 @@ function open(context: OperationContext, request: Request, caller: Caller, reply
   const { fs } = context;
   const { nodeid } = request;
   const { flags, open_flags } = request.open_in;
+  if (context.options.noOpen === true) throw new FsError('ENOSYS', 'open');
   const truncates = (flags & O_TRUNC) !== 0;
   const kills = (open_flags & flag.FUSE_OPEN_KILL_SUIDGID) !== 0;
-  return then(fs.open(caller, nodeid, openFlags(context, flags)), ({ fh }) => {
-    const answer = (): MaybePromise<unknown> => {
-      return handOver(
-        reply,
-        (encoder) => encoder.open(fh, fopen('iomap')),
-        () => fs.release(nodeid, fh),
-      );
+  return then(fs.open(caller, nodeid, openFlags(context, flags)), ({ fh, traits }) => {
+    const close = (): MaybePromise<unknown> => fs.release(nodeid, fh);
+    const hand = (fopen: number): MaybePromise<unknown> => {
+      const backing = backingOf(context, nodeid, fopen);
+      return handOver(reply, (encoder) => encoder.open(fh, fopen, backing), close);
     };
+    const answer = (): MaybePromise<unknown> => withOpenFlags(context, nodeid, traits, hand, close);
     if (!truncates) return answer();
     const changes: AttrChanges = { size: 0, mtime: 'now', ...(kills ? { killSuidgid: true } : {}) };
-    const undo = (error: unknown): MaybePromise<never> => {
-      return then(fs.release(nodeid, fh), () => {
-        throw error;
-      });
-    };
     let truncated: MaybePromise<Attr>;
     try {
       truncated = fs.setattr(caller, nodeid, changes, fh);
     } catch (error) {
-      return undo(error);
+      return undone(close(), error);
     }
-    return truncated instanceof Promise ? truncated.then(answer, undo) : answer();
+    return truncated instanceof Promise ? truncated.then(answer, (error: unknown) => undone(close(), error)) : answer();
   });
+}
+
+/** The inode itself, or the directory that it is in, for who has a file handle of it and nothing else. Errors: ESTALE. */
+function lookupDots(context: OperationContext, request: Request, caller: Caller): MaybePromise<Entry> {
+  const { fs, agreement } = context;
+  if (!init.hasInitFlag(agreement.flags, init.FUSE_EXPORT_SUPPORT)) throw new FsError('ESTALE', 'lookup');
+  return request.nameEnd - request.nameStart === 1 ? fs.iget(caller, request.nodeid) : fs.parentOf(caller, request.nodeid);
+}
+
+const DOT = 0x2e;
+
+/** Is the name of a LOOKUP '.' or '..'? */
+function isDots({ bytes, nameStart, nameEnd }: Request): boolean {
+  return bytes[nameStart] === DOT && (nameEnd === nameStart + 1 || (nameEnd === nameStart + 2 && bytes[nameStart + 1] === DOT));
+}
+
+/** A security context of an inode to be made, as the attribute that it becomes. */
+interface Label {
+  readonly name: string;
+  readonly value: Uint8Array;
+}
+
+/** Undefined where there are none, which is what most say. */
+function labelsOf({ bytes, securityContexts }: Request): readonly Label[] | undefined {
+  if (securityContexts.length === 0) return undefined;
+  return securityContexts.map(({ name: { start, end }, value }) => ({
+    name: nameOf(bytes, start, end),
+    value: bytes.slice(value.start, value.end),
+  }));
+}
+
+/**
+ * Gives a new inode its security contexts. What cannot have them stays without (EOPNOTSUPP); where they cannot be set otherwise, `unmake`
+ * takes the new name back.
+ */
+function labelled<T>(
+  { fs }: OperationContext,
+  caller: Caller,
+  labels: readonly Label[] | undefined,
+  made: MaybePromise<T>,
+  entryOf: (made: T) => Entry,
+  unmake: (made: T) => MaybePromise<unknown>,
+): MaybePromise<T> {
+  if (labels === undefined) return made;
+  const label = function* (): Task<T> {
+    const done = yield* wait(made);
+    try {
+      for (const { name: attribute, value } of labels) yield* wait(fs.setxattr(caller, entryOf(done).node, attribute, value, 0));
+    } catch (error) {
+      if (error instanceof FsError && error.code === 'EOPNOTSUPP') return done;
+      yield* wait(unmake(done));
+      throw error;
+    }
+    return done;
+  };
+  return run(label());
+}
+
+/** Answers one of the operations that make a name, with its inode. */
+function make(
+  context: OperationContext,
+  request: Request,
+  caller: Caller,
+  reply: PendingReply,
+  create: (fs: FileSystem, parent: number, name: string) => MaybePromise<Entry>,
+  isDir = false,
+): MaybePromise<unknown> {
+  const { fs } = context;
+  const { nodeid } = request;
+  const text = name(context, request);
+  const labels = labelsOf(request);
+  const made = labelled(
+    context,
+    caller,
+    labels,
+    create(fs, nodeid, text),
+    (entry) => entry,
+    ({ node }) => {
+      fs.forget(node, 1);
+      return isDir ? fs.rmdir(caller, nodeid, text) : fs.unlink(caller, nodeid, text);
+    },
+  );
+  return answerEntry(context, reply, made, nodeid, text);
 }
 
 function write(context: OperationContext, request: Request, caller: Caller, reply: PendingReply): MaybePromise<unknown> {
@@ -394,11 +598,15 @@ function read(context: OperationContext, request: Request, caller: Caller, reply
 export const HANDLERS: ReadonlyMap<number, Handler> = new Map<number, Handler>([
   [
     op.FUSE_LOOKUP,
-    (context, request, caller, reply) =>
-      then(context.fs.lookup(caller, request.nodeid, name(context, request)), (entry) => {
+    (context, request, caller, reply) => {
+      const { nodeid } = request;
+      if (isDots(request)) return answerEntry(context, reply, lookupDots(context, request, caller), nodeid, undefined);
+      const text = name(context, request);
+      return then(context.fs.lookup(caller, nodeid, text), (entry) => {
         if (entry === undefined) return reply.fail(new FsError('ENOENT', 'lookup'));
-        return answerEntry(context, reply, entry);
-      }),
+        return answerEntry(context, reply, entry, nodeid, text);
+      });
+    },
   ],
   [
     op.FUSE_GETATTR,
@@ -442,31 +650,39 @@ export const HANDLERS: ReadonlyMap<number, Handler> = new Map<number, Handler>([
   ],
   [
     op.FUSE_SYMLINK,
-    (context, request, caller, reply) =>
-      answerEntry(context, reply, context.fs.symlink(caller, request.nodeid, name(context, request), target(request))),
+    (context, request, caller, reply) => {
+      const to = target(request);
+      return make(context, request, caller, reply, (fs, parent, text) => fs.symlink(caller, parent, text, to));
+    },
   ],
   [
     op.FUSE_MKNOD,
     (context, request, caller, reply) => {
       const { mode, rdev, umask } = request.mknod_in;
       const device = makedev((rdev >>> 8) & 0xfff, (rdev & 0xff) | ((rdev >>> 12) & 0xfff00));
-      return answerEntry(context, reply, context.fs.mknod({ ...caller, umask }, request.nodeid, name(context, request), mode, device));
+      return make(context, request, caller, reply, (fs, parent, text) => fs.mknod({ ...caller, umask }, parent, text, mode, device));
     },
   ],
   [
     op.FUSE_MKDIR,
     (context, request, caller, reply) => {
       const { mode, umask } = request.mkdir_in;
-      return answerEntry(context, reply, context.fs.mkdir({ ...caller, umask }, request.nodeid, name(context, request), mode & 0o1777));
+      return make(context, request, caller, reply, (fs, parent, text) => fs.mkdir({ ...caller, umask }, parent, text, mode & 0o1777), true);
     },
   ],
   [
     op.FUSE_UNLINK,
-    (context, request, caller, reply) => answerEmpty(reply, context.fs.unlink(caller, request.nodeid, name(context, request))),
+    (context, request, caller, reply) => {
+      const text = name(context, request);
+      return remove(context, reply, request.nodeid, text, context.fs.unlink(caller, request.nodeid, text));
+    },
   ],
   [
     op.FUSE_RMDIR,
-    (context, request, caller, reply) => answerEmpty(reply, context.fs.rmdir(caller, request.nodeid, name(context, request))),
+    (context, request, caller, reply) => {
+      const text = name(context, request);
+      return remove(context, reply, request.nodeid, text, context.fs.rmdir(caller, request.nodeid, text));
+    },
   ],
   [op.FUSE_RENAME, (context, request, caller, reply) => rename(context, request, caller, reply, request.rename_in.newdir, 0)],
   [
@@ -475,26 +691,44 @@ export const HANDLERS: ReadonlyMap<number, Handler> = new Map<number, Handler>([
   ],
   [
     op.FUSE_LINK,
-    (context, request, caller, reply) =>
-      answerEntry(context, reply, context.fs.link(caller, request.link_in.oldnodeid, request.nodeid, name(context, request))),
+    (context, request, caller, reply) => {
+      const { nodeid } = request;
+      const text = name(context, request);
+      return answerEntry(context, reply, context.fs.link(caller, request.link_in.oldnodeid, nodeid, text), nodeid, text);
+    },
   ],
   [op.FUSE_OPEN, open],
   [
     op.FUSE_CREATE,
     (context, request, caller, reply) => {
       const { fs } = context;
+      const { nodeid } = request;
       const { flags, mode, umask } = request.create_in;
-      const created = fs.create({ ...caller, umask }, request.nodeid, name(context, request), mode & 0o7777, openFlags(context, flags));
-      return answerCreate(context, reply, created);
+      const text = name(context, request);
+      const labels = labelsOf(request);
+      const created = fs.create({ ...caller, umask }, nodeid, text, mode & 0o7777, openFlags(context, flags));
+      const unmake = ({ entry, fh }: CreateReply): MaybePromise<unknown> => {
+        fs.forget(entry.node, 1);
+        return then(fs.release(entry.node, fh), () => fs.unlink(caller, nodeid, text));
+      };
+      const made = labelled(context, caller, labels, created, ({ entry }) => entry, unmake);
+      return answerCreate(context, reply, made, nodeid, text);
     },
   ],
   [
     op.FUSE_TMPFILE,
     (context, request, caller, reply) => {
       const { fs } = context;
+      const { nodeid } = request;
       const { flags, mode, umask } = request.create_in;
-      const made = fs.tmpfile({ ...caller, umask }, request.nodeid, mode & 0o7777, openFlags(context, flags) | (flags & O_EXCL));
-      return answerCreate(context, reply, made);
+      const labels = labelsOf(request);
+      const created = fs.tmpfile({ ...caller, umask }, nodeid, mode & 0o7777, openFlags(context, flags) | (flags & O_EXCL));
+      const unmake = ({ entry, fh }: CreateReply): MaybePromise<unknown> => {
+        fs.forget(entry.node, 1);
+        return fs.release(entry.node, fh);
+      };
+      const made = labelled(context, caller, labels, created, ({ entry }) => entry, unmake);
+      return answerCreate(context, reply, made, nodeid, undefined);
     },
   ],
   [op.FUSE_READ, read],
@@ -538,12 +772,13 @@ export const HANDLERS: ReadonlyMap<number, Handler> = new Map<number, Handler>([
   ],
   [
     op.FUSE_OPENDIR,
-    ({ fs }, request, caller, reply) => {
+    ({ fs, modes, options }, request, caller, reply) => {
       const { nodeid } = request;
-      return then(fs.opendir(caller, nodeid, request.open_in.flags), ({ fh }) =>
+      if (options.noOpendir === true) throw new FsError('ENOSYS', 'opendir');
+      return then(fs.opendir(caller, nodeid, request.open_in.flags), ({ fh, traits }) =>
         handOver(
           reply,
-          (encoder) => encoder.open(fh, flag.FOPEN_KEEP_CACHE | flag.FOPEN_CACHE_DIR),
+          (encoder) => encoder.open(fh, modes.directoryFlags(traits)),
           () => fs.releasedir(nodeid, fh),
         ),
       );
@@ -573,7 +808,12 @@ export const HANDLERS: ReadonlyMap<number, Handler> = new Map<number, Handler>([
     op.FUSE_SETXATTR,
     ({ fs }, request, caller, reply) => {
       const value = request.bytes.slice(request.dataStart, request.dataEnd);
-      return answerEmpty(reply, fs.setxattr(caller, request.nodeid, attributeName(request), value, request.setxattr_in.flags));
+      const { nodeid } = request;
+      const { flags, setxattr_flags } = request.setxattr_in;
+      const attribute = attributeName(request);
+      const killsSgid = (setxattr_flags & flag.FUSE_SETXATTR_ACL_KILL_SGID) !== 0 && attribute === XATTR_NAME_POSIX_ACL_ACCESS;
+      const done = fs.setxattr(caller, nodeid, attribute, value, flags);
+      return answerEmpty(reply, killsSgid ? then(done, () => killSgid(fs, caller, nodeid)) : done);
     },
   ],
   [
@@ -637,22 +877,31 @@ export const HANDLERS: ReadonlyMap<number, Handler> = new Map<number, Handler>([
   [
     op.FUSE_IOCTL,
     (context, request, caller, reply) => {
-      const { fh, cmd, out_size } = request.ioctl_in;
+      const { fh, cmd, out_size, flags } = request.ioctl_in;
+      // Pointers of a program of another word size cannot be told from numbers; those of a character device are none of ours.
+      if ((flags & (flag.FUSE_IOCTL_COMPAT | flag.FUSE_IOCTL_COMPAT_X32 | flag.FUSE_IOCTL_UNRESTRICTED)) !== 0) {
+        throw new FsError('ENOTTY', 'ioctl', { detail: `flags ${flags}` });
+      }
+      checkRoom(context, out_size);
       const arg = request.bytes.slice(request.dataStart, request.dataEnd);
       return then(context.fs.ioctl(caller, request.nodeid, fh, cmd, arg, out_size), ({ result, data }) => {
         if (data.length > out_size) throw new FsError('EIO', 'ioctl', { detail: `${data.length} bytes for a room of ${out_size}` });
         const bytes = context.takeBuffer(IOCTL_DATA + data.length);
-        bytes.set(data, IOCTL_DATA);
-        reply.send((encoder) => encoder.ioctl(result, data.length), bytes);
-        context.releaseBuffer(bytes);
+        try {
+          bytes.set(data, IOCTL_DATA);
+          reply.send((encoder) => encoder.ioctl(result, data.length), bytes);
+        } finally {
+          context.releaseBuffer(bytes);
+        }
       });
     },
   ],
   [
     op.FUSE_POLL,
-    ({ fs }, request, caller, reply) => {
-      const { fh, events } = request.poll_in;
-      return then(fs.poll(caller, request.nodeid, fh, events), (revents) => reply.send((encoder) => encoder.poll(revents)));
+    (context, request, caller, reply) => {
+      const { fh, kh, flags, events } = request.poll_in;
+      const wake = (flags & flag.FUSE_POLL_SCHEDULE_NOTIFY) === 0 ? undefined : (): void => context.wakePoll(kh);
+      return then(context.fs.poll(caller, request.nodeid, fh, events, wake), (revents) => reply.send((encoder) => encoder.poll(revents)));
     },
   ],
 ]);

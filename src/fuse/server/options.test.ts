@@ -1,8 +1,10 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { MemFs } from '../../../test/support/mem-fs.ts';
+import { SharedFileSystem } from '../../vfs/shared-file-system.ts';
 import { FUSE_KERNEL_MINOR_VERSION } from '../abi/flags.ts';
 import * as init from '../abi/init-flags.ts';
-import { agree, bufferSize, type InitOffer, maxWriteOf, type ServerOptions } from './options.ts';
+import { agree, bufferSize, type InitOffer, maxWriteOf, optionsFor, type ServerOptions } from './options.ts';
 
 /** A kernel that has everything. */
 const OFFER: InitOffer = { major: 7, minor: 45, max_readahead: 131072, flags: 0x73fffffb, flags2: 0x7fd };
@@ -46,6 +48,7 @@ test('each option asks for its flags, and leaves them out', () => {
     [{}, { exportSupport: true }, init.FUSE_NO_EXPORT_SUPPORT],
     [{ requestTimeout: 30 }, {}, init.FUSE_REQUEST_TIMEOUT],
     [{ flags: [init.FUSE_SECURITY_CTX] }, {}, init.FUSE_SECURITY_CTX],
+    [{ securityContext: true }, {}, init.FUSE_SECURITY_CTX],
     [{}, { withoutFlags: [init.FUSE_MAX_PAGES] }, init.FUSE_MAX_PAGES],
     [{}, { flags: [init.FUSE_ASYNC_READ], withoutFlags: [init.FUSE_ASYNC_READ] }, init.FUSE_ASYNC_READ],
   ];
@@ -68,17 +71,54 @@ test('numbers are passed on, within what the kernel offers and its fields hold',
   assert.equal(reply.max_pages, 16);
   assert.equal(reply.max_readahead, OFFER.max_readahead);
   assert.deepEqual([reply.max_background, reply.congestion_threshold], [10, 7]);
-  assert.deepEqual([reply.time_gran, reply.request_timeout], [1000, 7]);
+  // The kernel waits for our own answer, and some.
+  assert.deepEqual([reply.time_gran, reply.request_timeout], [1000, 22]);
   assert.equal(agreement.maxWrite, 65536);
   assert.equal(agree(OFFER, { maxReadahead: 4096 }).reply.max_readahead, 4096);
   assert.equal(agree(OFFER, { maxBackground: 8, congestionThreshold: 2 }).reply.congestion_threshold, 2);
   assert.equal(agree(OFFER, { maxWrite: 5000 }).reply.max_pages, 2);
 });
 
-test('the largest WRITE is from 4096 bytes to 128 MiB, and the buffer holds it and the largest attribute', () => {
-  for (const maxWrite of [0, 4095, 4096.5, 2 ** 27 + 1, Number.NaN]) assert.throws(() => maxWriteOf({ maxWrite }), { code: 'EINVAL' });
+test('passthrough is asked for with a depth of stack, and without a writeback cache', () => {
+  const options = optionsFor(new MemFs(), { passthrough: true, maxStackDepth: 2 });
+  const { reply, agreement } = agree(OFFER, options);
+  assert.equal(init.hasInitFlag(agreement.flags, init.FUSE_PASSTHROUGH), true);
+  assert.equal(init.hasInitFlag(agreement.flags, init.FUSE_WRITEBACK_CACHE), false);
+  assert.equal(reply.max_stack_depth, 2);
+  assert.equal(agree(OFFER, {}).reply.max_stack_depth, 0);
+});
+
+test('defaults follow the filesystem: nothing is held back where it changes elsewhere, handles are told where numbers last', () => {
+  const fs = new MemFs();
+  const own = optionsFor(fs, {});
+  assert.deepEqual([own.writebackCache, own.exportSupport], [true, true]);
+  const shared = optionsFor(new SharedFileSystem(fs).face(), {});
+  assert.deepEqual([shared.writebackCache, shared.exportSupport], [false, true]);
+  assert.equal(optionsFor(fs, { writebackCache: false, exportSupport: false }).exportSupport, false);
+});
+
+test('options that do not go together are refused', () => {
+  const refused: ServerOptions[] = [
+    { noOpen: true },
+    { noOpendir: true },
+    { passthrough: true, writebackCache: true },
+    { maxStackDepth: 3 },
+    { requestTimeout: -1 },
+    { requestTimeout: 70_000 },
+    { maxWrite: 1 },
+  ];
+  for (const options of refused) assert.throws(() => optionsFor(new MemFs(), options), { code: 'EINVAL' }, JSON.stringify(options));
+  const stateless = new (class extends MemFs {
+    override readonly isStateless = true;
+  })();
+  const options = optionsFor(stateless, { noOpen: true });
+  assert.equal(agreed(options, init.FUSE_ATOMIC_O_TRUNC), false);
+});
+
+test('the largest WRITE is from 4096 bytes to 65535 pages, and the buffer holds it and the largest attribute', () => {
+  for (const maxWrite of [0, 4095, 4096.5, 65535 * 4096 + 1, Number.NaN]) assert.throws(() => maxWriteOf({ maxWrite }), { code: 'EINVAL' });
   assert.equal(maxWriteOf({}), 2 ** 20);
-  for (const maxWrite of [4096, 65536, 2 ** 20, 2 ** 27]) {
+  for (const maxWrite of [4096, 65536, 2 ** 20, 65535 * 4096]) {
     assert.ok(bufferSize(maxWriteOf({ maxWrite })) >= Math.max(8192, 80 + maxWrite, 80 + 65536 + 256), `${maxWrite}`);
   }
 });

@@ -1,4 +1,5 @@
 import { FsError } from '../../base/fs-error.ts';
+import type { FileSystem } from '../../vfs/file-system.ts';
 import { FUSE_KERNEL_MINOR_VERSION, FUSE_KERNEL_VERSION } from '../abi/flags.ts';
 import * as init from '../abi/init-flags.ts';
 import type { InitReply } from '../abi/reply-encoder.ts';
@@ -16,9 +17,16 @@ export interface ServerOptions {
   readonly congestionThreshold?: number;
   /** Nanoseconds: how fine times are. Default 1. */
   readonly timeGran?: number;
-  /** Seconds after which a request that is not answered ends the connection. Default: never. */
+  /**
+   * Seconds after which a request that is not answered is answered with ETIMEDOUT; what the filesystem answers later is dropped. Where the
+   * kernel can do it, it ends the connection of a server that does not even do that, a while later. Locks that are waited for end too then.
+   * Default: never.
+   */
   readonly requestTimeout?: number;
-  /** The kernel's page cache holds written data back, and owns size and times meanwhile. Default: yes. */
+  /**
+   * The kernel's page cache holds written data back, and owns size and times meanwhile. Default: yes, unless files change elsewhere too
+   * (FileSystem.changesElsewhere) or there is passthrough, which excludes it.
+   */
   readonly writebackCache?: boolean;
   /** POSIX ACLs, checked by the kernel. Default: yes. */
   readonly posixAcl?: boolean;
@@ -30,8 +38,19 @@ export interface ServerOptions {
   readonly cacheSymlinks?: boolean;
   /** Lookups and listings of one directory beside each other. Default: yes. */
   readonly parallelDirops?: boolean;
-  /** File handles can be opened after the kernel forgot the file. Default: no; inode numbers of most filesystems here end with their forgetting. */
+  /** File handles can be opened after the kernel forgot the file. Default: what the filesystem says (FileSystem.isExportable). */
   readonly exportSupport?: boolean;
+  /** Files, or directories, are used without being opened (ENOSYS to OPEN). Default: no. Errors: EINVAL where the filesystem keeps open files. */
+  readonly noOpen?: boolean;
+  readonly noOpendir?: boolean;
+  /** New inodes get the security contexts of their makers, as attributes. Default: no. */
+  readonly securityContext?: boolean;
+  /** Files whose IoMode says so are read and written by the kernel itself. Default: no. Takes a privileged process. */
+  readonly passthrough?: boolean;
+  /** Filesystems below one another that passthrough may go through, 1 or 2. Default 1. */
+  readonly maxStackDepth?: number;
+  /** Names are remembered, so that requests under way can be told with their paths. Default: no; a name takes about 200 bytes. */
+  readonly paths?: boolean;
   /** FUSE_* masks to ask for beside, and to leave out whatever else is said. */
   readonly flags?: readonly number[];
   readonly withoutFlags?: readonly number[];
@@ -63,6 +82,10 @@ const MINOR_MIN = 23;
 export const ANSWER_MIN = 1024 * KIB;
 /** Bytes of header and struct in front of the data of a WRITE. */
 const WRITE_HEADER = 80;
+/** What a kernel takes at once at most, pages of 4096 bytes. Source: Linux fs/fuse/fuse_i.h, the ceiling of fs.fuse.max_pages_limit. */
+const MAX_PAGES_LIMIT = 65535;
+/** Seconds after our own answer in which the kernel waits for it; it looks every 15. */
+const TIMEOUT_GRACE = 15;
 /** Of the longest attribute, with its name and header. */
 const XATTR_MESSAGE = 65536 + 512;
 
@@ -73,10 +96,24 @@ export function bufferSize(maxWrite: number): number {
 
 export function maxWriteOf(options: ServerOptions): number {
   const { maxWrite = 1024 * KIB } = options;
-  if (!Number.isInteger(maxWrite) || maxWrite < 4096 || maxWrite > 128 * 1024 * KIB) {
-    throw new FsError('EINVAL', 'mount', { detail: `maxWrite ${maxWrite}, from 4096 to 128 MiB` });
+  if (!Number.isInteger(maxWrite) || maxWrite < 4096 || maxWrite > MAX_PAGES_LIMIT * 4096) {
+    throw new FsError('EINVAL', 'mount', { detail: `maxWrite ${maxWrite}, from 4096 to ${MAX_PAGES_LIMIT * 4096}` });
   }
   return maxWrite;
+}
+
+/** The options with the defaults that follow from the filesystem. Errors: EINVAL for those that do not go together. */
+export function optionsFor(fs: FileSystem, options: ServerOptions): ServerOptions {
+  const { noOpen = false, noOpendir = false, passthrough = false, maxStackDepth = 1, requestTimeout = 0 } = options;
+  const refuse = (detail: string): never => {
+    throw new FsError('EINVAL', 'mount', { detail });
+  };
+  if ((noOpen || noOpendir) && !fs.isStateless) refuse('noOpen, noOpendir: the filesystem keeps open files');
+  if (passthrough && options.writebackCache === true) refuse('passthrough and writebackCache exclude each other');
+  if (maxStackDepth !== 1 && maxStackDepth !== 2) refuse(`maxStackDepth ${maxStackDepth}, 1 or 2`);
+  if (!(requestTimeout >= 0) || requestTimeout > 65535 - TIMEOUT_GRACE) refuse(`requestTimeout ${requestTimeout}`);
+  maxWriteOf(options);
+  return { writebackCache: !passthrough && !fs.changesElsewhere, exportSupport: fs.isExportable, ...options };
 }
 
 /**
@@ -103,8 +140,9 @@ export function agree(offer: InitOffer, options: ServerOptions): { reply: InitRe
       congestion_threshold: options.congestionThreshold ?? Math.floor((maxBackground * 3) / 4),
       max_write: maxWrite,
       time_gran: options.timeGran ?? 1,
-      max_pages: Math.min(65535, Math.ceil(maxWrite / 4096)),
-      request_timeout: options.requestTimeout ?? 0,
+      max_pages: Math.min(MAX_PAGES_LIMIT, Math.ceil(maxWrite / 4096)),
+      max_stack_depth: init.hasInitFlag(flags, init.FUSE_PASSTHROUGH) ? (options.maxStackDepth ?? 1) : 0,
+      request_timeout: init.hasInitFlag(flags, init.FUSE_REQUEST_TIMEOUT) ? Math.ceil(options.requestTimeout ?? 0) + TIMEOUT_GRACE : 0,
     },
     agreement: { minor, flags, maxWrite, bufferSize: bufferSize(maxWrite), maxAnswer: Math.max(maxWrite, ANSWER_MIN) },
   };
@@ -121,7 +159,6 @@ function wanted(options: ServerOptions): number[] {
   } = options;
   const masks = [
     init.FUSE_ASYNC_READ,
-    init.FUSE_ATOMIC_O_TRUNC,
     init.FUSE_BIG_WRITES,
     init.FUSE_DONT_MASK,
     init.FUSE_AUTO_INVAL_DATA,
@@ -141,6 +178,10 @@ function wanted(options: ServerOptions): number[] {
   if (readdirplus === 'auto') masks.push(init.FUSE_READDIRPLUS_AUTO);
   if (cacheSymlinks) masks.push(init.FUSE_CACHE_SYMLINKS);
   if (parallelDirops) masks.push(init.FUSE_PARALLEL_DIROPS);
+  // Without OPEN nobody would hear of O_TRUNC.
+  if (options.noOpen !== true) masks.push(init.FUSE_ATOMIC_O_TRUNC);
+  if (options.securityContext === true) masks.push(init.FUSE_SECURITY_CTX);
+  if (options.passthrough === true) masks.push(init.FUSE_PASSTHROUGH);
   if (options.exportSupport === true) masks.push(init.FUSE_EXPORT_SUPPORT);
   else masks.push(init.FUSE_NO_EXPORT_SUPPORT);
   if ((options.requestTimeout ?? 0) > 0) masks.push(init.FUSE_REQUEST_TIMEOUT);

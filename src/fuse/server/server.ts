@@ -1,6 +1,5 @@
 import type { AbortSignalLike } from '../../base/abort.ts';
 import { assert } from '../../base/assert.ts';
-import { ERRNO } from '../../base/errno.ts';
 import { errnoCodeOf, FsError } from '../../base/fs-error.ts';
 import { isPromise } from '../../base/task.ts';
 import type { Caller } from '../../vfs/caller.ts';
@@ -9,13 +8,17 @@ import { CAP_ALL } from '../../vfs/uapi.ts';
 import { DirentWriter } from '../abi/dirents.ts';
 import { FUSE_KERNEL_VERSION, FUSE_ROOT_ID } from '../abi/flags.ts';
 import * as init from '../abi/init-flags.ts';
-import { FUSE_DESTROY, FUSE_INIT, FUSE_INTERRUPT, opcodeName } from '../abi/opcodes.ts';
+import { FUSE_DESTROY, FUSE_INIT, FUSE_INTERRUPT, FUSE_NOTIFY_REPLY, FUSE_SETLKW, opcodeName } from '../abi/opcodes.ts';
 import { REPLY_BODY, ReplyEncoder } from '../abi/reply-encoder.ts';
 import { Request } from '../abi/request.ts';
 import { type FuseChannel, SESSION_END } from '../transport/channel.ts';
+import { IoModes } from './io-modes.ts';
 import { LockOwners } from './lock-owners.ts';
+import { OperationCounters, type ServerMetrics } from './metrics.ts';
+import { NodeTable } from './node-table.ts';
+import { Notifications, NotifyQueue, Outbox } from './notifications.ts';
 import { HANDLERS, type OperationContext } from './operations.ts';
-import { type Agreement, ANSWER_MIN, agree, bufferSize, maxWriteOf, type ServerOptions } from './options.ts';
+import { type Agreement, ANSWER_MIN, agree, bufferSize, maxWriteOf, optionsFor, type ServerOptions } from './options.ts';
 import { PendingReply } from './reply.ts';
 
 /** A request that waits for its filesystem. */
@@ -26,6 +29,8 @@ export interface InFlight {
   readonly pid: number;
   /** Clock milliseconds (performance.now). */
   readonly since: number;
+  /** Of the node, with the option `paths`, as far as its names were heard of. */
+  readonly path?: string | undefined;
 }
 
 export interface ServerHooks {
@@ -33,6 +38,8 @@ export interface ServerHooks {
   onReady?(agreement: Agreement): void;
   /** A request failed by a fault of ours or of the filesystem, not by an error that it answers. It was answered with EIO. */
   onBug?(error: unknown, request: string): void;
+  /** Something that whoever runs the filesystem should know: a file that cannot be served as it says, a request whose time was up. */
+  onNotice?(text: string): void;
 }
 
 /** The signal of one request: INTERRUPT aborts it. */
@@ -58,6 +65,9 @@ class Interrupt implements AbortSignalLike {
 
 interface Pending extends InFlight {
   readonly interrupt: Interrupt;
+  readonly reply: PendingReply;
+  /** It waits for a lock, for as long as that takes: nothing in the kernel waits with it. */
+  readonly isLockWait: boolean;
   /** Resolves when the answer is sent. Never fails. */
   readonly answered: Promise<void>;
 }
@@ -74,14 +84,23 @@ const POOL_MAX = 16;
  * Invariants:
  * 1. Every request that is owed an answer gets exactly one, unless the session ends first.
  * 2. Lookups that an answer hands over are the kernel's exactly if the answer arrived; otherwise they are forgotten at once.
- * 3. `#pending` holds the requests whose filesystem has promised an answer. While it is empty the thread may wait in the channel.
+ * 3. `#pending` holds the requests whose filesystem has promised an answer and whose time is not up. While it is empty, and nothing else has
+ *    to happen in this thread, the thread may wait in the channel.
+ * 4. Whoever waits for a notification waits no longer than until the next request is under way (Notifications).
  */
 export class FuseServer implements OperationContext {
   readonly fs: FileSystem;
   readonly dirents = new DirentWriter();
   readonly owners = new LockOwners();
+  readonly options: ServerOptions;
+  readonly nodes: NodeTable;
+  readonly modes: IoModes;
+  /** What can be told to the kernel, message by message. The filesystem itself has its Notifier (FileSystem.attach). */
+  readonly notify: Notifications;
   readonly #channel: FuseChannel;
-  readonly #options: ServerOptions;
+  readonly #outbox: Outbox;
+  readonly #queue: NotifyQueue;
+  readonly #counters = new OperationCounters();
   readonly #hooks: ServerHooks;
   readonly #request = new Request();
   readonly #encoder = new ReplyEncoder(new Uint8Array(65536 + 4096));
@@ -93,14 +112,33 @@ export class FuseServer implements OperationContext {
   readonly #poolSize: number;
   readonly #pool: Uint8Array[] = [];
   #isEnding = false;
+  /** A handler is running. */
+  #isDispatching = false;
+  #lockWaits = 0;
+  #detach: (() => void) | undefined;
+  /** Milliseconds; 0 for no end. */
+  readonly #timeoutMs: number;
+  #watchdog: NodeJS.Timeout | undefined;
+  #timedOut = 0;
+  /** Requests whose time was up and whose filesystem has not come back. */
+  #late = 0;
 
   constructor(fs: FileSystem, channel: FuseChannel, options: ServerOptions = {}, hooks: ServerHooks = {}) {
     if (fs.root !== FUSE_ROOT_ID)
       throw new FsError('EINVAL', 'mount', { detail: `a root with number ${fs.root}; FUSE has ${FUSE_ROOT_ID}` });
     this.fs = fs;
     this.#channel = channel;
-    this.#options = options;
     this.#hooks = hooks;
+    this.options = optionsFor(fs, options);
+    const notice = (text: string): void => hooks.onNotice?.(text);
+    this.nodes = new NodeTable({ all: fs.changesElsewhere, names: options.paths === true });
+    this.modes = new IoModes(fs, channel, this.nodes, notice);
+    this.#outbox = new Outbox(channel);
+    this.notify = new Notifications(this.#outbox, () => this.#isDispatching || this.#pending.size > this.#lockWaits);
+    this.#queue = new NotifyQueue(this.#outbox, this.nodes, (error) =>
+      notice(`a change could not be told to the kernel: ${String(error)}`),
+    );
+    this.#timeoutMs = (options.requestTimeout ?? 0) * 1000;
     this.#poolSize = Math.max(bufferSize(maxWriteOf(options)), REPLY_BODY + ANSWER_MIN);
     this.#buffer = new Uint8Array(this.#poolSize);
   }
@@ -112,7 +150,26 @@ export class FuseServer implements OperationContext {
 
   /** Requests that wait for the filesystem, the oldest first. */
   get inFlight(): InFlight[] {
-    return [...this.#pending.values()].map(({ interrupt: _, answered: __, ...shown }) => shown);
+    return [...this.#pending.values()].map(({ unique, operation, node, pid, since }) => {
+      const path = this.nodes.pathOf(node, this.fs.root);
+      return { unique, operation, node, pid, since, ...(path === undefined ? {} : { path }) };
+    });
+  }
+
+  /** Counters, from the beginning of the session on. */
+  get metrics(): ServerMetrics {
+    const waiting = new Map<string, number>();
+    for (const { operation } of this.#pending.values()) waiting.set(operation, (waiting.get(operation) ?? 0) + 1);
+    const { taken, unknown, failed, underWay } = this.#outbox;
+    const { overflows, queued } = this.#queue;
+    return {
+      operations: this.#counters.list(waiting),
+      inFlight: this.#pending.size,
+      timedOut: this.#timedOut,
+      late: this.#late,
+      unwanted: this.#counters.unwanted,
+      notifications: { taken, unknown, failed, overflows, underWay, queued },
+    };
   }
 
   /**
@@ -123,19 +180,35 @@ export class FuseServer implements OperationContext {
   async run(): Promise<void> {
     try {
       while (!this.#isEnding) {
-        const received = this.#channel.receive(this.#buffer, this.#pending.size === 0);
+        const received = this.#channel.receive(this.#buffer, this.#isIdle());
         const length = isPromise(received) ? await received : received;
         if (length === SESSION_END) break;
         this.#serve(length);
         // Answers that became possible go out before the thread waits again.
-        if (this.#pending.size > 0) await undefined;
+        if (!this.#isIdle()) await undefined;
       }
     } finally {
+      this.#detach?.();
+      clearTimeout(this.#watchdog);
+      this.#watchdog = undefined;
+      this.notify.end();
       for (const { interrupt } of this.#pending.values()) interrupt.abort();
       this.#channel.close();
       await this.#settled();
       await this.fs.destroy();
     }
+  }
+
+  /** Nothing has to happen in this thread but the next request. */
+  #isIdle(): boolean {
+    return (
+      this.#pending.size === 0 &&
+      this.#late === 0 &&
+      this.#outbox.underWay === 0 &&
+      !this.#queue.isBusy &&
+      !this.notify.isRetrieving &&
+      !this.fs.needsEventLoop
+    );
   }
 
   /** What is under way ends before the filesystem does; what never ends is waited for no longer than END_WAIT_MS. */
@@ -167,10 +240,13 @@ export class FuseServer implements OperationContext {
     // Nobody to tell: whoever sends that does not speak FUSE.
     if (wrong !== undefined && !request.hasId) throw wrong;
     // Two requests of one number could not be told apart.
-    if (request.operation?.replies !== false && this.#pending.has(request.unique)) {
-      throw new FsError('EPROTO', 'read', { detail: `unique ${request.unique} is under way already` });
+    const same = request.operation?.replies === false ? undefined : this.#pending.get(request.unique);
+    if (same !== undefined) {
+      if (!request.isResend) throw new FsError('EPROTO', 'read', { detail: `unique ${request.unique} is under way already` });
+      same.reply.noteResend();
+      return;
     }
-    const reply = new PendingReply(this.#encoder, this.#channel, request.unique, request.isResend);
+    const reply = new PendingReply(this.#encoder, this.#channel, this.#counters, request.unique, request.opcode, request.isResend);
     if (wrong !== undefined) {
       if (request.operation?.replies !== false) reply.fail(wrong);
       return;
@@ -196,12 +272,18 @@ export class FuseServer implements OperationContext {
     const request = this.#request;
     const handler = HANDLERS.get(request.opcode);
     if (handler === undefined) {
-      reply.send((encoder) => encoder.error(-ERRNO.ENOSYS));
+      reply.fail(new FsError('ENOSYS', 'fuse'));
       return;
     }
     const interrupt = new Interrupt();
     const { unique, nodeid, pid, opcode } = request;
-    const answered = handler(this, request, this.#caller(interrupt), reply);
+    let answered: unknown;
+    this.#isDispatching = true;
+    try {
+      answered = handler(this, request, this.#caller(interrupt), reply);
+    } finally {
+      this.#isDispatching = false;
+    }
     if (!isPromise(answered)) return;
     const operation = opcodeName(opcode);
     const kept = this.#isBufferKept ? this.#buffer : undefined;
@@ -214,10 +296,61 @@ export class FuseServer implements OperationContext {
       .catch((error: unknown) => this.#fail(reply, error, operation))
       .catch((error: unknown) => this.#hooks.onBug?.(error, operation))
       .finally(() => {
-        this.#pending.delete(unique);
+        if (this.#pending.get(unique) === pending) this.#remove(pending);
+        else this.#late--;
         if (kept !== undefined) this.releaseBuffer(kept);
       });
-    this.#pending.set(unique, { unique, operation, node: nodeid, pid, since: performance.now(), interrupt, answered: ended });
+    const isLockWait = opcode === FUSE_SETLKW;
+    const { since } = reply;
+    const pending: Pending = { unique, operation, node: nodeid, pid, since, interrupt, reply, isLockWait, answered: ended };
+    this.#pending.set(unique, pending);
+    if (isLockWait) this.#lockWaits++;
+    else this.notify.requestBegan();
+    if (this.#timeoutMs > 0) this.#watch();
+  }
+
+  #remove({ unique, isLockWait }: Pending): void {
+    this.#pending.delete(unique);
+    if (isLockWait) this.#lockWaits--;
+  }
+
+  // The watchdog. Its timer fires since the event loop turns while something is pending.
+
+  /** May the time of a request be up? Locks are waited for as long as it takes, unless the kernel would end the connection over it. */
+  #isTimed({ isLockWait }: Pending): boolean {
+    return !isLockWait || init.hasInitFlag(this.agreement.flags, init.FUSE_REQUEST_TIMEOUT);
+  }
+
+  #watch(): void {
+    if (this.#watchdog !== undefined) return;
+    for (const pending of this.#pending.values()) {
+      if (!this.#isTimed(pending)) continue;
+      const left = pending.since + this.#timeoutMs - performance.now();
+      this.#watchdog = setTimeout(() => this.#endLate(), Math.max(1, Math.ceil(left)));
+      return;
+    }
+  }
+
+  #endLate(): void {
+    this.#watchdog = undefined;
+    const latest = performance.now() - this.#timeoutMs;
+    for (const pending of [...this.#pending.values()]) {
+      if (pending.since > latest || !this.#isTimed(pending)) continue;
+      const { reply, operation, interrupt, node } = pending;
+      this.#remove(pending);
+      this.#timedOut++;
+      this.#late++;
+      this.#hooks.onNotice?.(
+        `${operation} of node ${node} was answered with ETIMEDOUT after ${Math.round(performance.now() - pending.since)} ms`,
+      );
+      try {
+        reply.timeOut();
+      } catch (error) {
+        this.#hooks.onBug?.(error, operation);
+      }
+      interrupt.abort();
+    }
+    this.#watch();
   }
 
   /** On whose behalf the current request is made. What the kernel does not tell, it has checked by itself. */
@@ -236,7 +369,7 @@ export class FuseServer implements OperationContext {
     }
     let terms: ReturnType<typeof agree>;
     try {
-      terms = agree({ major, minor, max_readahead, flags, flags2 }, this.#options);
+      terms = agree({ major, minor, max_readahead, flags, flags2 }, this.options);
     } catch (error) {
       reply.fail(error);
       throw error;
@@ -251,6 +384,9 @@ export class FuseServer implements OperationContext {
     this.#encoder.agree(agreement.minor);
     reply.send((encoder) => encoder.init(answer));
     this.#request.agree(agreement.minor, init.hasInitFlag(agreement.flags, init.FUSE_SETXATTR_EXT));
+    this.modes.canPassThrough = init.hasInitFlag(agreement.flags, init.FUSE_PASSTHROUGH);
+    this.#outbox.minor = agreement.minor;
+    this.#detach = this.fs.attach(this.#queue);
     this.#hooks.onReady?.(agreement);
   }
 
@@ -262,6 +398,11 @@ export class FuseServer implements OperationContext {
   /** What is not answered: FORGET, BATCH_FORGET, INTERRUPT, and what nobody here has asked for. */
   #note(): void {
     const request = this.#request;
+    this.#counters.received(request.opcode);
+    if (request.opcode === FUSE_NOTIFY_REPLY) {
+      this.notify.retrieved(request.unique, request.bytes.subarray(request.dataStart, request.dataEnd));
+      return;
+    }
     if (request.opcode === FUSE_INTERRUPT) {
       // One for a request that is answered already is too late, and nothing.
       this.#pending.get(request.interruptedUnique)?.interrupt.abort();
@@ -269,6 +410,8 @@ export class FuseServer implements OperationContext {
     }
     for (let i = 0; i < request.forgetCount; i++) {
       request.forgetAt(i);
+      const last = this.nodes.forget(request.forgetNodeid, request.forgetNlookup);
+      if (last !== undefined) this.modes.forgotten(last);
       try {
         if (request.forgetNodeid !== this.fs.root) this.fs.forget(request.forgetNodeid, request.forgetNlookup);
       } catch (error) {
@@ -280,11 +423,11 @@ export class FuseServer implements OperationContext {
   /** Answers with the error; a fault is told too. */
   #fail(reply: PendingReply, error: unknown, operation: string): void {
     // What fails once the answer is sent has nobody else to be told to; EINVAL of the channel, say, is a reply that is none.
-    const isAnswer = !reply.isSent && errnoCodeOf(error) !== undefined;
+    const isAnswer = (!reply.isSent || reply.isTimedOut) && errnoCodeOf(error) !== undefined;
     if (!isAnswer) this.#hooks.onBug?.(error, operation);
     if (reply.isSent) return;
     if (isAnswer) reply.fail(error);
-    else reply.send((encoder) => encoder.error(-ERRNO.EIO));
+    else reply.fail(new FsError('EIO', 'fuse'));
   }
 
   // OperationContext.
@@ -296,6 +439,11 @@ export class FuseServer implements OperationContext {
 
   releaseBuffer(buffer: Uint8Array): void {
     if (buffer.length === this.#poolSize && this.#pool.length < POOL_MAX) this.#pool.push(buffer);
+  }
+
+  wakePoll(kh: number): void {
+    // Who does not poll any more need not be woken.
+    this.notify.poll(kh).catch(() => {});
   }
 
   keepRequest(): void {

@@ -19,6 +19,23 @@ export interface FuseChannel {
   receive(into: Uint8Array, mayBlock: boolean): MaybePromise<number>;
   /** Sends the first `length` bytes. Errors: ENOENT where nobody waits for this answer any more; ENODEV at the end; EINVAL for one that is none. */
   send(bytes: Uint8Array, length: number): void;
+  /**
+   * Sends a notification, whole, from another thread than the one that answers: the kernel may hold it until an answer is there.
+   *
+   * Shape:   resolves when the kernel has taken it, in the order in which they are given. `bytes` is the channel's from here on.
+   * Blocks:  never this thread; the promise for as long as the kernel holds what the notification needs.
+   * Errors:  the kernel's: ENOENT where it knows nothing of that node or name; ENODEV at the end.
+   */
+  notify(bytes: Uint8Array): Promise<void>;
+  /**
+   * Registers an open file of the host, to be read and written by the kernel itself. Where it is absent there is no passthrough.
+   *
+   * Shape:   the kernel's number of it, above 0.
+   * Errors:  EPERM without the right, or where FUSE_PASSTHROUGH was not agreed on; ELOOP; EBADF.
+   */
+  backingOpen?(fd: number): MaybePromise<number>;
+  /** Gives such a number back. Open files go on. */
+  backingClose?(backingId: number): MaybePromise<void>;
   /** Ends this side. A receive under way ends with SESSION_END. */
   close(): void;
 }

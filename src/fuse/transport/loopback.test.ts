@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { FsError } from '../../base/fs-error.ts';
 import { SESSION_END } from './channel.ts';
 import { loopbackPair } from './loopback.ts';
 
@@ -73,4 +74,41 @@ test('a peer that does not read fills no memory: ENOBUFS', () => {
   assert.throws(() => a.send(byte, 1), { code: 'ENOBUFS' });
   assert.equal(b.receive(byte, true), 1);
   a.send(byte, 1);
+});
+
+test('notifications go out in a later turn, in order, and whoever plays the kernel answers or holds them', async () => {
+  const [a, b] = loopbackPair();
+  const heard: number[] = [];
+  let go: () => void = () => {};
+  a.onNotify = ([byte]) => {
+    heard.push(byte as number);
+    if (byte === 1) return new Promise((resolve) => (go = resolve));
+    if (byte === 2) throw new FsError('ENOENT', 'write');
+    return undefined;
+  };
+  const first = b.notify(Uint8Array.of(1));
+  const second = assert.rejects(b.notify(Uint8Array.of(2)), { code: 'ENOENT' });
+  const third = b.notify(Uint8Array.of(3));
+  assert.deepEqual(heard, []);
+  await new Promise((resolve) => setImmediate(resolve));
+  assert.deepEqual(heard, [1]);
+  b.send(Uint8Array.of(9), 1); // an answer passes by
+  assert.equal(a.receive(new Uint8Array(1), false), 1);
+  go();
+  await first;
+  await second;
+  await third;
+  assert.deepEqual(heard, [1, 2, 3]);
+
+  go = () => {};
+  const held = b.notify(Uint8Array.of(1));
+  await new Promise((resolve) => setImmediate(resolve));
+  const lost = assert.rejects(held, { code: 'ENODEV' });
+  a.close();
+  await lost;
+  await assert.rejects(b.notify(Uint8Array.of(3)), { code: 'ENODEV' });
+
+  const [c, d] = loopbackPair();
+  await d.notify(Uint8Array.of(5, 6));
+  assert.equal(c.receive(new Uint8Array(2), false), 2);
 });

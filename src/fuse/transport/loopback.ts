@@ -12,17 +12,30 @@ const QUEUE_MAX = 10_000;
  *
  * Invariant: while somebody waits in receive, nothing is queued.
  */
-class LoopbackEnd implements FuseChannel {
+export class LoopbackEnd implements FuseChannel {
+  /**
+   * Takes the notifications of the other end, as a kernel does: an error is the answer to that one, a promise holds it up. Without it they
+   * are received like answers.
+   */
+  onNotify: ((bytes: Uint8Array) => MaybePromise<void>) | undefined;
   #peer: LoopbackEnd | undefined;
   readonly #queue = new Fifo<Uint8Array>();
   #waiter: (Deferred<number> & { readonly into: Uint8Array }) | undefined;
   #isClosed = false;
+  /** When the last notification is taken. */
+  #notified: Promise<void> = Promise.resolve();
+  /** Fails at the end. */
+  readonly #ended = deferred<void>();
+
+  constructor() {
+    this.#ended.promise.catch(() => {}); // told to those who wait
+  }
 
   connect(peer: LoopbackEnd): void {
     this.#peer = peer;
   }
 
-  receive(into: Uint8Array): MaybePromise<number> {
+  receive(into: Uint8Array, _mayBlock: boolean): MaybePromise<number> {
     const message = this.#queue.shift();
     if (message !== undefined) {
       return put(message, into);
@@ -39,11 +52,26 @@ class LoopbackEnd implements FuseChannel {
     peer.#deliver(bytes.subarray(0, length));
   }
 
+  /** In a later turn, one behind the other. */
+  notify(bytes: Uint8Array): Promise<void> {
+    const taken = this.#notified.then((): MaybePromise<void> => {
+      const peer = this.#peer;
+      if (this.#isClosed || peer === undefined || peer.#isClosed) throw new FsError('ENODEV', 'write');
+      if (peer.onNotify === undefined) return peer.#deliver(bytes);
+      return Promise.race([peer.onNotify(bytes), this.#ended.promise]);
+    });
+    this.#notified = taken.catch(() => {});
+    return taken;
+  }
+
   close(): void {
     if (this.#isClosed) return;
     this.#isClosed = true;
+    this.#ended.reject(new FsError('ENODEV', 'write'));
     this.#wakeAtEnd();
-    if (this.#peer !== undefined) this.#peer.#wakeAtEnd();
+    if (this.#peer === undefined) return;
+    this.#peer.#ended.reject(new FsError('ENODEV', 'write'));
+    this.#peer.#wakeAtEnd();
   }
 
   #wakeAtEnd(): void {
@@ -76,7 +104,7 @@ function put(message: Uint8Array, into: Uint8Array): number {
 }
 
 /** Two ends of a channel in memory. */
-export function loopbackPair(): [FuseChannel, FuseChannel] {
+export function loopbackPair(): [LoopbackEnd, LoopbackEnd] {
   const [a, b] = [new LoopbackEnd(), new LoopbackEnd()];
   a.connect(b);
   b.connect(a);
