@@ -67,6 +67,8 @@ export class Ext4File extends Inode {
   readonly delayed = new RangeSet();
   /** Sorted by lblk, disjoint; all in `delayed`. */
   held: HeldRun[] = [];
+  /** With bigalloc: first blocks of the clusters that are held for this file, and in no bitmap yet. Runs may share one. */
+  readonly heldClusters = new Set<number>();
   /** Moves with every change of where bytes live. */
   sequence = 0;
   /** Who wrote last may have what is kept for root. */
@@ -339,10 +341,11 @@ export class Ext4Data {
     return 0;
   }
 
-  /** Chooses blocks for [first, end), a hole: as many as come in one run. The range is delayed. */
-  *#hold(file: Ext4File, first: number, end: number): Task<HeldRun> {
+  /** Chooses blocks for [first, hole), a hole of which `first` is not held: as many as come in one run. The range is delayed. */
+  *#hold(file: Ext4File, first: number, hole: number): Task<HeldRun> {
     const { owner } = file;
     const { allocator, clusterRatio } = this.#sb;
+    const end = Math.min(hole, file.held.find(({ lblk }) => lblk > first)?.lblk ?? hole);
     const implied = yield* this.#impliedBlock(file, first);
     let run: HeldRun;
     if (implied !== 0) {
@@ -357,6 +360,7 @@ export class Ext4Data {
       const wanted = { goal, count: stop - first + skew, useReserved: true };
       const found = yield* allocator.hold(owner.hasExtents ? wanted : { ...wanted, end: POINTER_END });
       run = { lblk: first, start: found.start + skew, count: Math.min(stop - first, found.count - skew) };
+      if (clusterRatio > 1) for (let at = 0; at < found.count; at += clusterRatio) file.heldClusters.add(found.start + at);
     }
     const at = file.held.findIndex(({ lblk }) => lblk > first);
     file.held.splice(at < 0 ? file.held.length : at, 0, run);
@@ -517,6 +521,8 @@ export class Ext4Data {
 
   /** What is held of [first, end) is in use now. */
   #unhold(file: Ext4File, first: number, end: number): void {
+    const { clusterRatio } = this.#sb;
+    if (clusterRatio > 1) for (const cluster of clustersHeld(file, first, end, clusterRatio)) file.heldClusters.delete(cluster);
     file.held = file.held.flatMap((run) => cut(run, first, end));
   }
 
@@ -524,18 +530,19 @@ export class Ext4Data {
   #letGo(file: Ext4File, first: number, end: number): void {
     const { clusterRatio, allocator } = this.#sb;
     if (file.held.length === 0) return;
-    for (const { lblk, start, count } of file.held) {
+    const clusters = clusterRatio > 1 ? clustersHeld(file, first, end, clusterRatio) : undefined;
+    for (const { lblk, start, count } of clusters === undefined ? file.held : []) {
       const from = Math.max(first, lblk);
       const to = Math.min(end, lblk + count);
-      if (from >= to) continue;
-      const at = start + (from - lblk);
-      // Whole clusters only: the others are part of the file, or held for its other blocks.
-      const begin = roundUp(at, clusterRatio);
-      const stop = roundDown(start + (to - lblk), clusterRatio);
-      if (clusterRatio === 1) allocator.letGo({ start: at, count: to - from });
-      else if (stop > begin) allocator.letGo({ start: begin, count: stop - begin });
+      if (from < to) allocator.letGo({ start: start + (from - lblk), count: to - from });
     }
     file.held = file.held.flatMap((run) => cut(run, first, end));
+    if (clusters !== undefined) {
+      const kept = clustersHeld(file, 0, Number.POSITIVE_INFINITY, clusterRatio);
+      for (const start of clusters) {
+        if (!kept.has(start) && file.heldClusters.delete(start)) allocator.letGo({ start, count: clusterRatio });
+      }
+    }
     file.sequence++;
   }
 
@@ -567,6 +574,7 @@ export class Ext4Data {
     const sb = this.#sb;
     const first = Math.ceil(size / blockSize);
     this.#forgetDelayed(file, first, Number.POSITIVE_INFINITY);
+    yield* this.#settleCluster(file, first);
     if (owner.hasInlineData && size > inlineCapacity(owner)) yield* this.#leaveInline(file);
     if (size > owner.size || owner.hasInlineData) {
       yield* update(sb, 'truncate', CREDITS, function* (h): Task<void> {
@@ -587,10 +595,23 @@ export class Ext4Data {
     file.sequence++;
   }
 
+  /**
+   * Gets the data of the cluster around the border before file block `lblk` to where it belongs: the cluster is about to lose blocks, and
+   * goes with the last that the map knows of.
+   */
+  *#settleCluster(file: Ext4File, lblk: number): Task<void> {
+    const { clusterRatio, blockSize } = this.#sb;
+    if (lblk % clusterRatio === 0 || file.delayed.isEmpty) return;
+    const start = lblk - (lblk % clusterRatio);
+    yield* wait(file.mapping.writeAndWait(start * blockSize, (start + clusterRatio) * blockSize));
+  }
+
   *#freeBlocks(file: Ext4File, start: number, end: number): Task<void> {
     const { owner, blockSize } = file;
     const first = start / blockSize;
     this.#forgetDelayed(file, first, end / blockSize);
+    yield* this.#settleCluster(file, first);
+    yield* this.#settleCluster(file, end / blockSize);
     if (owner.hasInlineData) yield* this.#leaveInline(file);
     let stop = Math.min(end / blockSize, EXT_MAX_BLOCKS);
     yield* update(this.#sb, 'fallocate', CREDITS, function* (h): Task<void> {
@@ -695,6 +716,17 @@ function clustersOf(set: RangeSet, first: number, end: number, ratio: number): n
     if (stop <= begin) continue;
     clusters += stop - begin;
     last = stop - 1;
+  }
+  return clusters;
+}
+
+/** First blocks of the clusters that the held runs within [first, end) are in. Source: clusters begin at multiples of their size. */
+function clustersHeld(file: Ext4File, first: number, end: number, ratio: number): Set<number> {
+  const clusters = new Set<number>();
+  for (const { lblk, start, count } of file.held) {
+    const from = start + (Math.max(first, lblk) - lblk);
+    const to = start + (Math.min(end, lblk + count) - lblk);
+    for (let at = roundDown(from, ratio); at < to; at += ratio) clusters.add(at);
   }
   return clusters;
 }
