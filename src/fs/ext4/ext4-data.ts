@@ -29,6 +29,7 @@ import {
   IOMAP_ZERO,
   type Iomap,
 } from '../../iomap/iomap.ts';
+import { zeroRange } from '../../iomap/zero-range.ts';
 import type { Handle } from '../../jbd2/log.ts';
 import type { AddressSpace, AddressSpaceOps } from '../../pagecache/address-space.ts';
 import { Inode } from '../../vfs/inode.ts';
@@ -193,14 +194,22 @@ export class Ext4Data {
   }
 
   /** What direct I/O takes beside the mappings. `endOf`: where the data of a write that ends in padding really ends. */
-  directIo(endOf?: number): DirectFileIo {
+  directIo(file: Ext4File, endOf?: number): DirectFileIo {
     const dops: DirectOps = {
       endIo: (_iocb, inode, pos, size, errno, flags) => {
         const end = Math.min(pos + size, endOf ?? Number.POSITIVE_INFINITY);
         return run(this.#written(inode as Ext4File, pos, end, errno, (flags & IOMAP_DIO_UNWRITTEN) !== 0));
       },
     };
-    return { ops: this.#ops, dops };
+    return { ops: this.#ops, dops, zeroGap: (start, end) => run(this.#zeroGap(file, start, end)) };
+  }
+
+  /** What the last block holds behind the end of the file becomes zeros; the rest of the gap is a hole. */
+  *#zeroGap(file: Ext4File, start: number, end: number): Task<void> {
+    const stop = Math.min(end, roundUp(start, file.blockSize));
+    if (start === stop) return;
+    yield* wait(zeroRange(file, start, stop - start, this.ioOf(file.owner)));
+    yield* wait(file.mapping.writeAndWait(start, stop));
   }
 
   // Mappings.

@@ -329,6 +329,7 @@ export class Ext4Fs extends FileSystem {
     const file = this.#data.open(inode);
     this.#beginData(caller, 'truncate', file);
     const isNothing = size === file.size && inode.blocks === 0 && file.delayed.isEmpty;
+    if (size === 0 && !isNothing) inode.wasTruncated = true;
     const resized = isNothing ? undefined : setSize(file, size, this.#data.fallocateOpsOf(inode));
     return this.#held(
       inode,
@@ -520,7 +521,7 @@ export class Ext4Fs extends FileSystem {
     if (isPlain && this.#isUncached) count = this.#readUncached(kiocb, file.inode as Ext4File, into);
     else if (isPlain && (flags & O_DIRECT) !== 0) {
       count = directRead(kiocb, file.inode, new IovIter(into), {
-        ...this.#data.directIo(),
+        ...this.#data.directIo(file.inode as Ext4File),
         bufferedRead: (rest, iov) =>
           then(bufferedRead({ ...kiocb, pos: rest.pos }, file.inode, restOf(iov, into)), (n) => moved(rest, iov, n)),
       });
@@ -539,12 +540,12 @@ export class Ext4Fs extends FileSystem {
   #readUncached(kiocb: Kiocb & { pos: number }, file: Ext4File, into: Uint8Array): MaybePromise<number> {
     const { logicalBlockSize: unit } = this.#sb.bdev;
     if (kiocb.pos >= file.size) return 0;
-    if (kiocb.pos % unit === 0 && into.length % unit === 0) return directRead(kiocb, file, new IovIter(into), this.#data.directIo());
+    if (kiocb.pos % unit === 0 && into.length % unit === 0) return directRead(kiocb, file, new IovIter(into), this.#data.directIo(file));
     const start = roundDown(kiocb.pos, unit);
     const end = Math.ceil((kiocb.pos + into.length) / unit) * unit;
     const whole = new Uint8Array(end - start);
     const around = { pos: start, flags: kiocb.flags, signal: kiocb.signal };
-    return then(directRead(around, file, new IovIter(whole), this.#data.directIo()), (got) => {
+    return then(directRead(around, file, new IovIter(whole), this.#data.directIo(file)), (got) => {
       const skip = kiocb.pos - start;
       const count = Math.max(0, Math.min(got - skip, into.length));
       into.set(whole.subarray(skip, skip + count));
@@ -593,7 +594,7 @@ export class Ext4Fs extends FileSystem {
     if ((flags & O_DIRECT) === 0) return bufferedFileWrite(kiocb, file, source, this.#data.ioOf(file.owner), options);
     const { prepare, sync } = options;
     return directWrite(kiocb, file, source, {
-      ...this.#data.directIo(),
+      ...this.#data.directIo(file),
       ...(prepare === undefined ? {} : { prepare }),
       ...(sync === undefined ? {} : { sync }),
       bufferedWrite: (rest, iov) => bufferedFileWrite(rest, file, iov, this.#data.ioOf(owner), options),
@@ -619,9 +620,13 @@ export class Ext4Fs extends FileSystem {
     const tail = end % blockSize;
     const isAppend = (kiocb.flags & RWF_APPEND) !== 0; // where that is, is known under locks only
     const isWhole = !isAppend && pos % blockSize === 0 && (tail === 0 || end >= file.size);
-    if (!isWhole || pos > file.size || end > file.sizeMax) return this.#writeThrough(kiocb, file, source, options);
+    if (!isWhole || end > file.sizeMax) return this.#writeThrough(kiocb, file, source, options);
     const { prepare, sync } = options;
-    const io = { ...this.#data.directIo(end), ...(prepare === undefined ? {} : { prepare }), ...(sync === undefined ? {} : { sync }) };
+    const io = {
+      ...this.#data.directIo(file, end),
+      ...(prepare === undefined ? {} : { prepare }),
+      ...(sync === undefined ? {} : { sync }),
+    };
     if (tail === 0) return directWrite(kiocb, file, source, io);
     const padded = new IovIter([...restOfSource(source), new Uint8Array(blockSize - tail)]);
     return then(directWrite(kiocb, file, padded, io), (written) => {

@@ -1,4 +1,4 @@
-import { FsError } from '../../base/fs-error.ts';
+import { FsError, hasCode } from '../../base/fs-error.ts';
 import { IovIter } from '../../base/iov-iter.ts';
 import { type MaybePromise, run, type Task, then, wait } from '../../base/task.ts';
 import type { Attr, AttrChanges, DirEntry, Entry, FileLock } from '../../vfs/attr.ts';
@@ -233,6 +233,15 @@ function openFlags(context: OperationContext, flags: number): number {
   return asked;
 }
 
+/** Where a file would end. Errors: EFBIG past 2^53 - 1, which no file here reaches. */
+function fileEnd(asked: () => number, syscall: string): number {
+  try {
+    return asked();
+  } catch (error) {
+    throw hasCode(error, 'EOVERFLOW') ? new FsError('EFBIG', syscall, { cause: error }) : error;
+  }
+}
+
 function changesOf(request: Request): AttrChanges {
   const { setattr_in: asked } = request;
   const { valid } = asked;
@@ -240,7 +249,7 @@ function changesOf(request: Request): AttrChanges {
   if ((valid & flag.FATTR_MODE) !== 0) changes.mode = asked.mode & 0o7777;
   if ((valid & flag.FATTR_UID) !== 0) changes.uid = asked.uid;
   if ((valid & flag.FATTR_GID) !== 0) changes.gid = asked.gid;
-  if ((valid & flag.FATTR_SIZE) !== 0) changes.size = asked.size;
+  if ((valid & flag.FATTR_SIZE) !== 0) changes.size = fileEnd(() => asked.size, 'truncate');
   if ((valid & flag.FATTR_ATIME_NOW) !== 0) changes.atime = 'now';
   else if ((valid & flag.FATTR_ATIME) !== 0) changes.atime = { sec: asked.atime, nsec: asked.atimensec };
   if ((valid & flag.FATTR_MTIME_NOW) !== 0) changes.mtime = 'now';
@@ -557,7 +566,9 @@ function make(
 }
 
 function write(context: OperationContext, request: Request, caller: Caller, reply: PendingReply): MaybePromise<unknown> {
-  const { fh, offset, write_flags, flags } = request.write_in;
+  const { write_in: asked } = request;
+  const { fh, write_flags, flags } = asked;
+  const offset = fileEnd(() => asked.offset, 'write');
   const isWriteback = (write_flags & flag.FUSE_WRITE_CACHE) !== 0;
   let rwf = (write_flags & flag.FUSE_WRITE_KILL_SUIDGID) !== 0 ? RW_KILL_SUIDGID : 0;
   if (!isWriteback && (flags & O_SYNC) === O_SYNC) rwf |= RWF_SYNC | RWF_DSYNC;
@@ -856,8 +867,10 @@ export const HANDLERS: ReadonlyMap<number, Handler> = new Map<number, Handler>([
   [
     op.FUSE_FALLOCATE,
     ({ fs }, request, caller, reply) => {
-      const { fh, offset, length, mode } = request.fallocate_in;
-      const { nodeid } = request;
+      const { fallocate_in: asked, nodeid } = request;
+      const { fh, mode } = asked;
+      const offset = fileEnd(() => asked.offset, 'fallocate');
+      const length = fileEnd(() => asked.length, 'fallocate');
       return answerEmpty(
         reply,
         then(killSetId(fs, caller, nodeid, fh), () => fs.fallocate(caller, nodeid, fh, mode, offset, length)),

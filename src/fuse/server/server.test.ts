@@ -26,7 +26,7 @@ import type { CreateReply, FileSystem, OpenReply } from '../../vfs/file-system.t
 import { nameBytes, nameOf } from '../../vfs/name.ts';
 import { F_RDLCK, F_UNLCK, F_WRLCK, O_RDWR, O_TRUNC } from '../../vfs/uapi.ts';
 import { DirentReader } from '../abi/dirents.ts';
-import { FUSE_LK_FLOCK, FUSE_RELEASE_FLOCK_UNLOCK } from '../abi/flags.ts';
+import { FATTR_SIZE, FUSE_LK_FLOCK, FUSE_RELEASE_FLOCK_UNLOCK } from '../abi/flags.ts';
 import * as init from '../abi/init-flags.ts';
 import * as op from '../abi/opcodes.ts';
 import { fuse_file_lock } from '../abi/structs.ts';
@@ -169,6 +169,12 @@ test('requests that are none of ours, too large, or malformed fail alone', () =>
     });
     const reply = await peer.next();
     assert.deepEqual([reply?.unique, reply?.error], [far, -ERRNO.EOVERFLOW]);
+    const tooLarge = peer.post(op.FUSE_SETATTR, node, (request) => {
+      request.setattr_in.valid = FATTR_SIZE;
+      new DataView(request.bytes.buffer).setUint32(40 + 20, 0x40000000, true); // size 2^62
+    });
+    const refused = await peer.next();
+    assert.deepEqual([refused?.unique, refused?.error], [tooLarge, -ERRNO.EFBIG]);
     await peer.must(op.FUSE_GETATTR, ROOT_ID);
   }));
 
