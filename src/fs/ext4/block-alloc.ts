@@ -152,6 +152,19 @@ export class BlockAllocator {
     return { start: es.firstBlockOf(g) + at * es.clusterRatio, count: count * es.clusterRatio };
   }
 
+  /** Keeps blocks from being chosen by hold(). Not for good: freeing them ends it. */
+  *reserve(start: number, count: number): Task<void> {
+    const { es } = this.#sb;
+    for (let from = start; from < start + count; ) {
+      const g = es.groupOf(from);
+      const first = es.firstBlockOf(g);
+      const to = Math.min(start + count, first + es.blocksPerGroup);
+      const map = yield* this.#map(g);
+      if (map !== undefined) setBits(map.busy, Math.floor((from - first) / es.clusterRatio), Math.ceil((to - first) / es.clusterRatio));
+      from = to;
+    }
+  }
+
   /** Gives back what hold() gave. */
   letGo({ start, count }: BlockRun): void {
     const { es } = this.#sb;
@@ -179,7 +192,7 @@ export class BlockAllocator {
     }
     groups.freeClusters[g] = (groups.freeClusters[g] as number) - clusters;
     es.freeClusters -= clusters;
-    yield* this.#charge(h, inode, count);
+    yield* charge(h, inode, count * this.#sb.blockSize);
   }
 
   /** Does the bitmap say that the cluster of this block is in use? */
@@ -190,13 +203,6 @@ export class BlockAllocator {
     const bit = Math.floor((block - es.firstBlockOf(g)) / es.clusterRatio);
     const { data } = yield* wait(this.#sb.read(groups.blockBitmap[g] as number));
     return ((data[bit >>> 3] as number) & (1 << (bit & 7))) !== 0;
-  }
-
-  *#charge(h: Handle, inode: Ext4Inode, blocks: number): Task<void> {
-    yield* modifyInode(h, inode);
-    inode.blocks += blocks * (this.#sb.blockSize / 512);
-    assert(inode.blocks >= 0, 'an inode has more blocks than were charged to it');
-    yield* this.#sb.quota.chargeBlocks(h, inode, blocks * this.#sb.blockSize);
   }
 
   /** The bitmap of a group, to be changed. One that was never written becomes real. */
@@ -310,10 +316,22 @@ export class BlockAllocator {
         clearBits(map.busy, at, end);
         map.runMax = Number.POSITIVE_INFINITY;
       });
-      yield* this.#charge(h, inode, -clusters * es.clusterRatio);
+      yield* charge(h, inode, -clusters * es.clusterRatio * es.blockSize);
       from = to;
     }
   }
+}
+
+/**
+ * Counts whole blocks for an inode, or takes them off: in i_blocks, and for its owners. `bytes` may be negative.
+ *
+ * Errors: EDQUOT; EUCLEAN where the inode says that it has fewer.
+ */
+export function* charge(h: Handle, inode: Ext4Inode, bytes: number): Task<void> {
+  yield* modifyInode(h, inode);
+  inode.blocks += bytes / 512;
+  if (inode.blocks < 0) inode.sb.corrupted(`inode ${inode.ino} has more blocks than it says`);
+  yield* inode.sb.quota.chargeBlocks(h, inode, bytes);
 }
 
 /**

@@ -212,7 +212,7 @@ function* insertLinear(h: Handle, dir: Ext4Inode, format: RecordFormat, name: Ui
   if (hasher !== undefined) {
     yield* makeIndexed(h, dir, format, hasher);
     const isAdded = yield* insertIndexed(h, dir, format, name, ino, type);
-    assert(isAdded, 'an index that was just made is whole');
+    if (!isAdded) dir.sb.corrupted(`directory ${dir.ino}: an index that was just made cannot be read`);
     return;
   }
   const { lblk, bh } = yield* appendLeaf(h, dir, format);
@@ -250,14 +250,15 @@ function* changeRecord(
       yield* changeInline(h, dir, area, (bytes) => change(bytes, area.from, area.end, offset));
       return 0;
     }
-    assert(false, 'the name that was found is there');
+    return dir.sb.corrupted(`directory ${dir.ino}: a name is gone while it is changed`);
   }
   let { bh, lblk } = hit;
   let offset = bh === undefined ? -1 : findRecord(format, bh.data, 0, recordsEnd(dir, format, bh.data), hit.name);
   if (bh === undefined || offset < 0) {
     // It was moved since, by a split or out of the inode.
     const anew = yield* findExact(dir, format, hit.name);
-    assert(anew?.bh !== undefined, 'the name that was found is there');
+    // Blocks that two directories share change under both.
+    if (anew?.bh === undefined) return dir.sb.corrupted(`directory ${dir.ino}: a name is gone while it is changed`);
     ({ bh, lblk } = anew as { bh: BufferHead; lblk: number });
     offset = findRecord(format, bh.data, 0, recordsEnd(dir, format, bh.data), hit.name);
   }

@@ -3,6 +3,7 @@ import { FsError } from '../../base/fs-error.ts';
 import type { Task } from '../../base/task.ts';
 import type { Handle } from '../../jbd2/log.ts';
 import { S_IFREG } from '../../vfs/uapi.ts';
+import { charge } from './block-alloc.ts';
 import { appendFileBlock, creditsForRemove, initBlockMap, readFileBlock, removeBlocks } from './block-map.ts';
 import type { Ext4Inode } from './ext4-inode.ts';
 import type { Ext4Sb } from './ext4-sb.ts';
@@ -28,12 +29,9 @@ export function needCredits(h: Handle, credits: number): void {
 
 /** Counts a value in an inode for the inode that has the attribute, as if it were not shared. `sign`: 1 or -1. */
 export function* chargeValue(h: Handle, owner: Ext4Inode, size: number, sign: 1 | -1): Task<void> {
-  yield* modifyInode(h, owner);
   const clusterSize = owner.sb.clusterRatio * owner.sb.blockSize;
-  const bytes = sign * Math.ceil(size / clusterSize) * clusterSize;
-  yield* owner.sb.quota.chargeBlocks(h, owner, bytes);
+  yield* charge(h, owner, sign * Math.ceil(size / clusterSize) * clusterSize);
   yield* owner.sb.quota.chargeInodes(h, owner, sign);
-  owner.blocks += bytes / 512;
 }
 
 /**

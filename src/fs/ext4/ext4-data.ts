@@ -198,7 +198,7 @@ export class Ext4Data {
     const dops: DirectOps = {
       endIo: (_iocb, inode, pos, size, errno, flags) => {
         const end = Math.min(pos + size, endOf ?? Number.POSITIVE_INFINITY);
-        return run(this.#written(inode as Ext4File, pos, end, errno, (flags & IOMAP_DIO_UNWRITTEN) !== 0));
+        return run(this.#writtenDirect(inode as Ext4File, pos, end, errno, (flags & IOMAP_DIO_UNWRITTEN) !== 0));
       },
     };
     return { ops: this.#ops, dops, zeroGap: (start, end) => run(this.#zeroGap(file, start, end)) };
@@ -464,7 +464,14 @@ export class Ext4Data {
 
   /** Data of [pos, end) has reached the device, or not. */
   *#completed(file: Ext4File, pos: number, end: number, errno: number, isUnwritten: boolean): Task<void> {
-    yield* this.#written(file, pos, Math.min(end, Math.max(file.size, pos)), errno, isUnwritten, roundUp(end, file.blockSize));
+    // The file may have been cut below it meanwhile: whoever cuts it waits for this.
+    yield* this.#written(file, pos, Math.min(end, file.size), errno, isUnwritten, roundUp(end, file.blockSize));
+  }
+
+  /** A write past the cache has reached the device, or not: only now the file is so large. */
+  *#writtenDirect(file: Ext4File, pos: number, end: number, errno: number, isUnwritten: boolean): Task<void> {
+    yield* this.#written(file, pos, end, errno, isUnwritten);
+    if (errno === 0 && end > pos) file.size = Math.max(file.size, end);
   }
 
   /**
@@ -483,7 +490,6 @@ export class Ext4Data {
     const sb = this.#sb;
     const first = Math.floor(pos / blockSize);
     const stop = Math.ceil(dataEnd / blockSize);
-    const isDirect = errno === 0 && end > file.size;
     const runs = file.held.filter(({ lblk, count }) => lblk < stop && lblk + count > first);
     if (errno < 0) {
       if (runs.length > 0) this.#forgetDelayed(file, first, Math.max(stop, ...runs.map(({ lblk, count }) => lblk + count)));
@@ -507,7 +513,6 @@ export class Ext4Data {
       throw error;
     }
     file.sequence++;
-    if (isDirect) file.size = end;
     if (runs.length > 0) this.#settle(file, first, stop);
   }
 

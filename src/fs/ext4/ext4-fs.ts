@@ -1,3 +1,5 @@
+import { assert } from '../../base/assert.ts';
+import type { WatchedClock } from '../../base/clock.ts';
 import { FsError } from '../../base/fs-error.ts';
 import { IovIter, type WriteSource } from '../../base/iov-iter.ts';
 import { roundDown } from '../../base/ranges.ts';
@@ -10,6 +12,7 @@ import { fallocate } from '../../iomap/fallocate.ts';
 import { fiemap } from '../../iomap/fiemap.ts';
 import { Freezer } from '../../iomap/freeze.ts';
 import { fsyncFile, type SyncFsOps, type SyncOps, syncFs } from '../../iomap/fsync.ts';
+import { withLayoutLocked } from '../../iomap/layout-lock.ts';
 import { seekData, seekHole } from '../../iomap/seek.ts';
 import { setSize } from '../../iomap/truncate.ts';
 import type { Handle } from '../../jbd2/log.ts';
@@ -36,7 +39,7 @@ import {
   SHUTDOWN_LOGFLUSH,
   SHUTDOWN_NOLOGFLUSH,
 } from '../../vfs/file-system.ts';
-import { inodeOf } from '../../vfs/inode.ts';
+import { type Inode, inodeOf } from '../../vfs/inode.ts';
 import { nameOf } from '../../vfs/name.ts';
 import { OpenFile } from '../../vfs/open-file.ts';
 import { killedMode } from '../../vfs/permission.ts';
@@ -132,12 +135,16 @@ const XATTR_NAME_CAPS = 'security.capability';
 const IO: IoMode = { mode: 'iomap' };
 /** The faces' number of the root; all others have the number of the inode. Inode 1 is never seen. */
 const ROOT_NODE = 1;
-/** Inodes kept in core though nobody is interested in them. */
-const IDLE_MAX = 16384;
+/** Inodes kept in core, beside those that are open: about 1 KiB each. */
+const INODE_CACHE = 32768;
+/** Bytes that copy_file_range copies for a caller who will not wait. */
+const COPY_AT_ONCE = 128 * 1024;
 
 export interface Ext4FsOptions {
   /** When reading changes atime. Default 'relatime'. */
   readonly atime?: AtimePolicy;
+  /** Inodes kept in core beside those that are open. Default 32768, about 1 KiB each. */
+  readonly inodeCache?: number;
   /** Something above caches file data: reads and writes go past the cache here, straight to the device. Default: no. */
   readonly uncached?: boolean;
 }
@@ -147,6 +154,8 @@ export interface Ext4Volume {
   readonly sb: Ext4Sb;
   readonly superBlock: SuperBlock;
   readonly data: Ext4Data;
+  /** All timers of the volume are set by this one. */
+  readonly clock: WatchedClock;
   /** Writes the superblock's counters, in the log. */
   syncSuper(): Task<void>;
   /** The end, with everything written. */
@@ -180,6 +189,7 @@ export class Ext4Fs extends FileSystem {
   readonly #superBlock: SuperBlock;
   readonly #atime: AtimePolicy;
   readonly #isUncached: boolean;
+  readonly #inodeCache: number;
   readonly #handles = new Map<Fh, OpenHandle>();
   readonly #background = new Set<Promise<unknown>>();
   readonly #freezer: Freezer;
@@ -199,6 +209,7 @@ export class Ext4Fs extends FileSystem {
     this.#superBlock = volume.superBlock;
     this.#atime = options.atime ?? 'relatime';
     this.#isUncached = options.uncached ?? false;
+    this.#inodeCache = options.inodeCache ?? INODE_CACHE;
     const { sb } = volume;
     const { bdi } = volume.superBlock;
     this.#syncOps = {
@@ -213,9 +224,13 @@ export class Ext4Fs extends FileSystem {
     });
   }
 
-  /** What is changed and not committed is committed by a timer. */
   override get needsEventLoop(): boolean {
-    return this.#sb.log.isDirty || this.#background.size > 0;
+    return this.#sb.log.isBusy || this.#background.size > 0;
+  }
+
+  /** What is changed and not committed is committed by a timer. */
+  override get nextDue(): number | undefined {
+    return this.#volume.clock.nextDue;
   }
 
   override destroy(): MaybePromise<void> {
@@ -253,8 +268,15 @@ export class Ext4Fs extends FileSystem {
   }
 
   forget(node: NodeId, nlookup: number): void {
-    const inode = this.#sb.inodes.get(inoOf(node));
-    if (inode === undefined) return;
+    const { inodes, parkedLookups } = this.#sb;
+    const ino = inoOf(node);
+    const inode = inodes.get(ino);
+    if (inode === undefined) {
+      const left = (parkedLookups.get(ino) ?? 0) - nlookup;
+      if (left > 0) parkedLookups.set(ino, left);
+      else parkedLookups.delete(ino);
+      return;
+    }
     inode.nlookup = Math.max(0, inode.nlookup - nlookup);
     this.#put(inode);
   }
@@ -328,6 +350,11 @@ export class Ext4Fs extends FileSystem {
     if (!isRegular(inode.mode)) throw new FsError('EINVAL', 'truncate');
     const file = this.#data.open(inode);
     this.#beginData(caller, 'truncate', file);
+    const { blockSize, owner } = file;
+    const isShrink = size <= file.size && owner.size >= size;
+    const isGrowth = size >= file.size && owner.size === file.size && file.size % blockSize === 0;
+    if (!(isShrink || isGrowth) || (this.#sb.clusterRatio > 1 && !file.delayed.isEmpty)) this.#refuseToWait(caller, 'truncate');
+    this.#settlesAtOnce(caller, 'truncate', file);
     const isNothing = size === file.size && inode.blocks === 0 && file.delayed.isEmpty;
     if (size === 0 && !isNothing) inode.wasTruncated = true;
     const resized = isNothing ? undefined : setSize(file, size, this.#data.fallocateOpsOf(inode));
@@ -517,6 +544,7 @@ export class Ext4Fs extends FileSystem {
     const nowait = caller.nowait === true || (iocb.flags & RWF_NOWAIT) !== 0;
     const kiocb = { pos: iocb.pos, flags: nowait ? iocb.flags | RWF_NOWAIT : iocb.flags, signal: iocb.signal, ra: file.ra };
     const isPlain = !inode.hasInlineData && !isJournalled(inode);
+    if (isPlain && (this.#isUncached || (flags & O_DIRECT) !== 0)) this.#refuseDevice(caller, 'read');
     let count: MaybePromise<number>;
     if (isPlain && this.#isUncached) count = this.#readUncached(kiocb, file.inode as Ext4File, into);
     else if (isPlain && (flags & O_DIRECT) !== 0) {
@@ -559,6 +587,9 @@ export class Ext4Fs extends FileSystem {
     const nowait = caller.nowait === true || (iocb.flags & RWF_NOWAIT) !== 0;
     const target = file.inode as Ext4File;
     this.#beginData(caller, 'write', target);
+    // A write past the cache ends in a task of its own.
+    if (this.#isUncached || (flags & O_DIRECT) !== 0) this.#refuseToWait(caller, 'write');
+    else if (this.#sb.es.hasIncompat(INCOMPAT_INLINE_DATA)) this.#refuseDevice(caller, 'write');
     target.isRoots = mayUseReserved(this.#sb, caller);
     const sync = (inode.flags & EXT4_SYNC_FL) !== 0 ? RWF_SYNC : 0;
     const asked = (iocb.flags & ~(RWF_NOWAIT | RW_KILL_SUIDGID | RW_KILL_SGID)) | sync;
@@ -603,6 +634,7 @@ export class Ext4Fs extends FileSystem {
 
   /** Through the cache, which keeps nothing dirty where another cache lies above. */
   #writeThrough(kiocb: Kiocb & { pos: number }, file: Ext4File, source: WriteSource, options: FileWriteOptions): MaybePromise<number> {
+    if (this.#isUncached && (kiocb.flags & RWF_NOWAIT) !== 0) throw new FsError('EAGAIN', 'write');
     const written = bufferedFileWrite(kiocb, file, source, this.#data.ioOf(file.owner), options);
     if (!this.#isUncached) return written;
     return then(written, (count) => then(file.mapping.writeAndWait(kiocb.pos - count, kiocb.pos), () => count));
@@ -725,6 +757,9 @@ export class Ext4Fs extends FileSystem {
     this.#checkMayModify(inode, 'fallocate');
     this.#beginData(caller, 'fallocate', target);
     target.isRoots = mayUseReserved(this.#sb, caller);
+    const isWhole = [offset, length, target.size].every((bytes) => bytes % target.blockSize === 0);
+    if (!isWhole || inode.size !== target.size || target.mapping.dirtyBytes > 0) this.#refuseToWait(caller, 'fallocate');
+    this.#settlesAtOnce(caller, 'fallocate', target);
     const done = then(fallocate(target, mode, offset, length, this.#data.fallocateOpsOf(inode)), () => this.#modified(caller, inode));
     return this.#held(inode, done);
   }
@@ -748,6 +783,14 @@ export class Ext4Fs extends FileSystem {
     this.#beginData(caller, 'copy_file_range', target);
     target.isRoots = mayUseReserved(this.#sb, caller);
     const range = { src: source.inode, srcPos, dst: target, dstPos, length };
+    if (caller.nowait === true) {
+      // Data only, and not too much of it: what the cache takes at once.
+      range.length = Math.min(length, COPY_AT_ONCE, Math.max(0, source.inode.size - srcPos));
+      if (this.#isUncached || dstPos > target.size || !this.#isData(source.inode, srcPos, range.length)) {
+        this.#refuseToWait(caller, 'copy_file_range');
+      }
+      this.#settlesAtOnce(caller, 'copy_file_range', target);
+    }
     const done = then(copyRange(range, this.#data.ioOf(inode), this.#data.fallocateOpsOf(inode)), (copied) => {
       this.#accessed(from, opened);
       if (copied === 0) return 0;
@@ -775,17 +818,22 @@ export class Ext4Fs extends FileSystem {
   ): MaybePromise<{ result: number; data: Uint8Array }> {
     const inode = this.#inode(node, 'ioctl');
     const change = <T>(body: (h: Handle) => Task<T>): MaybePromise<T> => this.#change(caller, 'ioctl', body);
-    return fileIoctl({ caller, inode, cmd, arg, outSize, change, settle: () => this.#settleData(inode) });
+    return fileIoctl({ caller, inode, cmd, arg, outSize, change, changeSettled: (body) => this.#changeSettled(inode, body) });
   }
 
-  /** The data of a file is at its place on the device, and nothing of it in core: how it is kept is about to change. */
-  #settleData(inode: Ext4Inode): MaybePromise<void> {
-    const { log, buffers } = this.#sb;
+  /** Runs a change of how the data of a file is kept: at rest, with all of it at its place on the device, and nothing of it in core. */
+  #changeSettled<T>(inode: Ext4Inode, body: (h: Handle) => Task<T>): MaybePromise<T> {
+    if (this.isReadOnly) throw new FsError('EROFS', 'ioctl');
+    const sb = this.#sb;
     const file = this.#data.open(inode);
-    const written = then(file.mapping.writeAndWait(0, Number.POSITIVE_INFINITY), () =>
-      file.mapping.invalidateRange(0, Number.POSITIVE_INFINITY),
-    );
-    return then(written, () => then(log.checkpoint(), () => buffers.dropClean()));
+    const changed = withLayoutLocked('ioctl', [file], function* (): Task<T> {
+      yield* wait(file.mapping.writeAndWait(0, Number.POSITIVE_INFINITY));
+      yield* wait(file.mapping.invalidateRange(0, Number.POSITIVE_INFINITY));
+      yield* wait(sb.log.checkpoint());
+      sb.buffers.dropClean();
+      return yield* update(sb, 'ioctl', CREDITS, body);
+    });
+    return this.#held(inode, changed);
   }
 
   // Directories.
@@ -943,8 +991,18 @@ export class Ext4Fs extends FileSystem {
   /** Errors: ESTALE for a number that nobody was given, or that was forgotten. */
   #inode(node: NodeId, syscall: string): Ext4Inode {
     this.#checkRunning(syscall);
-    const inode = this.#sb.inodes.get(inoOf(node));
+    const inode = this.#sb.inodes.get(inoOf(node)) ?? this.#unpark(node);
     if (inode === undefined || (inode.nlookup === 0 && inode.opens === 0 && node !== ROOT_NODE)) throw new FsError('ESTALE', syscall);
+    return inode;
+  }
+
+  /** An inode that a face knows, and that had to make way: read again. */
+  #unpark(node: NodeId): Ext4Inode | undefined {
+    const sb = this.#sb;
+    const ino = inoOf(node);
+    if (!sb.parkedLookups.has(ino)) return undefined;
+    const inode = run(look(sb, () => getInode(sb, ino)));
+    assert(!isPromise(inode), 'lookups are parked where the device answers at once');
     return inode;
   }
 
@@ -990,6 +1048,7 @@ export class Ext4Fs extends FileSystem {
   /** Answers with an inode, which counts as a lookup. Nothing changes but through this interface, so answers stay true. */
   #entry(inode: Ext4Inode): Entry {
     inode.nlookup++;
+    this.#shrink();
     const infinity = Number.POSITIVE_INFINITY;
     const node = inode.ino === EXT4_ROOT_INO ? ROOT_NODE : inode.ino;
     return { node, generation: inode.generation, attr: this.#attr(inode), entryValidMs: infinity, attrValidMs: infinity, io: IO };
@@ -999,22 +1058,38 @@ export class Ext4Fs extends FileSystem {
   #put(inode: Ext4Inode): void {
     if (inode.opens > 0 || inode.nlookup > 0 || inode.ino === EXT4_ROOT_INO || inode.isLeaving) return;
     if (inode.nlink > 0) {
-      if (this.#sb.inodes.size > IDLE_MAX) this.#shrink();
+      this.#shrink();
       return;
     }
     this.#inBackground(this.#evict(inode, false));
   }
 
-  /** Inodes that nobody is interested in make way, the oldest first. */
+  /**
+   * Inodes that nobody has open make way, the oldest first, when there are too many. Of one that a face still knows its lookups are kept, where
+   * the device answers at once, so that it can be read again in the middle of anything.
+   */
   #shrink(): void {
-    let left = this.#sb.inodes.size - Math.floor(IDLE_MAX * 0.9);
-    for (const inode of this.#sb.inodes.values()) {
+    const sb = this.#sb;
+    if (sb.inodes.size <= this.#inodeCache) return;
+    let left = Math.ceil(this.#inodeCache / 8);
+    for (const inode of sb.inodes.values()) {
       if (left-- <= 0) return;
-      const isIdle = inode.opens === 0 && inode.nlookup === 0 && inode.handle === undefined && !inode.isLeaving && !inode.isLazy;
-      if (!isIdle || inode.ino === EXT4_ROOT_INO || inode.ino < this.#sb.es.firstIno || this.#sb.hiddenInodes.has(inode.ino)) continue;
-      if (inode.file === undefined) this.#sb.inodes.delete(inode.ino);
-      else if (inode.nlink > 0) this.#inBackground(this.#evict(inode, false));
+      const { ino, opens, nlookup, handle, isLeaving, nlink } = inode;
+      const isBusy = opens > 0 || handle !== undefined || isLeaving || nlink === 0 || (nlookup > 0 && !sb.answersAtOnce);
+      if (isBusy || ino === EXT4_ROOT_INO || ino < sb.es.firstIno || sb.hiddenInodes.has(ino)) {
+        // To the end of the line.
+        sb.inodes.delete(ino);
+        sb.inodes.set(ino, inode);
+      } else if (inode.file === undefined && !inode.isLazy) this.#drop(inode);
+      else this.#inBackground(this.#evict(inode, false));
     }
+  }
+
+  /** Out of core; its lookups are remembered. */
+  #drop(inode: Ext4Inode): void {
+    const { inodes, parkedLookups } = this.#sb;
+    inodes.delete(inode.ino);
+    if (inode.nlookup > 0) parkedLookups.set(inode.ino, inode.nlookup);
   }
 
   #inBackground(task: Task<unknown>): void {
@@ -1044,8 +1119,12 @@ export class Ext4Fs extends FileSystem {
     try {
       const isDeleted = inode.nlink === 0;
       yield* wait(this.#data.close(inode, isDeleted || isAborted));
+      const isIdle = (): boolean => {
+        const isKnown = inode.nlookup > 0 && !sb.answersAtOnce;
+        return !isKnown && inode.opens === 0 && inode.file === undefined && inode.handle === undefined && inode.ino !== EXT4_ROOT_INO;
+      };
       if (isAborted || sb.isReadOnly) {
-        if (inode.ino !== EXT4_ROOT_INO && inode.nlookup === 0 && inode.opens === 0) sb.inodes.delete(inode.ino);
+        if (isIdle()) this.#drop(inode);
         return;
       }
       if (inode.nlink === 0 && inode.mode !== 0 && inode.ino >= sb.es.firstIno && !sb.hiddenInodes.has(inode.ino)) {
@@ -1054,15 +1133,7 @@ export class Ext4Fs extends FileSystem {
       }
       if (inode.isLazy) yield* this.#storeTimes(inode);
       // Somebody may have come back for it meanwhile.
-      if (
-        inode.nlookup === 0 &&
-        inode.opens === 0 &&
-        inode.file === undefined &&
-        inode.handle === undefined &&
-        inode.ino !== EXT4_ROOT_INO
-      ) {
-        sb.inodes.delete(inode.ino);
-      }
+      if (isIdle()) this.#drop(inode);
     } finally {
       inode.isLeaving = false;
     }
@@ -1110,6 +1181,32 @@ export class Ext4Fs extends FileSystem {
     if (!isFrozen) freezeWrite.unlockShared();
     if (isFrozen || file.lock.isLocked || file.mapping.invalidateLock.isLocked || this.#sb.log.lock.isLocked)
       throw new FsError('EAGAIN', syscall);
+  }
+
+  /** Errors: EAGAIN for who will not wait, unless nothing is in flight and the device lets nobody wait. */
+  #settlesAtOnce(caller: Caller, syscall: string, file: Ext4File): void {
+    const isIdle = this.#sb.answersAtOnce && file.mapping.writebackBytes === 0 && file.dioCount === 0;
+    if (!isIdle) this.#refuseToWait(caller, syscall);
+  }
+
+  /** Errors: EAGAIN for who will not wait, where the device lets one wait. */
+  #refuseDevice(caller: Caller, syscall: string): void {
+    if (!this.#sb.answersAtOnce) this.#refuseToWait(caller, syscall);
+  }
+
+  /** Errors: EAGAIN for who will not wait. */
+  #refuseToWait(caller: Caller, syscall: string): void {
+    if (caller.nowait === true) throw new FsError('EAGAIN', syscall);
+  }
+
+  /** Has the range no hole, as far as can be said at once? */
+  #isData(file: Inode, pos: number, length: number): boolean {
+    if (length === 0) return true;
+    const { ops, writeOps } = this.#data.ioOf((file as Ext4File).owner);
+    const hole = seekHole(file, pos, ops, writeOps.iomapValid);
+    if (!isPromise(hole)) return (hole as number) >= pos + length;
+    hole.catch(() => {});
+    return false;
   }
 
   #checkMayModify(inode: Ext4Inode, syscall: string, mayAppend = false): void {

@@ -57,6 +57,8 @@ export class Ext4Sb {
   allocator!: BlockAllocator;
   /** Inodes in core. Those that nobody is interested in leave from time to time. */
   readonly inodes = new Map<number, Ext4Inode>();
+  /** Lookups of inodes that faces know and that are not in core. */
+  readonly parkedLookups = new Map<number, number>();
   /** The handle that has the superblock under modifySuperblock. */
   superblockHandle: Handle | undefined = undefined;
 
@@ -103,6 +105,8 @@ export class Ext4Sb {
   hooks: LogHooks = {};
   /** Damage does not end writing. */
   errorsContinue = false;
+  /** Every request of the device ends before submit() returns. */
+  answersAtOnce = false;
   /** New files have their data in the log (data=journal). */
   journalsData = false;
   /** Called when isReadOnly becomes true. */

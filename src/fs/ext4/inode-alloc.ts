@@ -32,6 +32,29 @@ export function* allocInode(h: Handle, sb: Ext4Sb, parent: Ext4Inode, mode: numb
   throw new FsError('ENOSPC', 'create', { detail: 'no free inodes' });
 }
 
+/**
+ * The inode with this number, which is free: as allocInode().
+ *
+ * Errors: EUCLEAN, EBADMSG where its group's bitmap cannot be believed.
+ */
+export function* claimInode(h: Handle, sb: Ext4Sb, ino: number, mode: number): Task<Ext4Inode> {
+  const g = groupOfIno(sb, ino);
+  const bits = yield* inodeBitmap(h, sb, g);
+  if (bits === undefined) return sb.corrupted(`inode ${ino} is in a group without a bitmap`);
+  return yield* take(h, sb, g, (ino - 1) % sb.es.inodesPerGroup, bits, mode);
+}
+
+/** Does the bitmap say that the number is in use? Errors: EUCLEAN, EBADMSG, EIO. */
+export function* isInodeInUse(sb: Ext4Sb, ino: number): Task<boolean> {
+  const { groups } = sb;
+  const g = groupOfIno(sb, ino);
+  if (((groups.flags[g] as number) & EXT4_BG_INODE_UNINIT) !== 0) return false;
+  const bh = yield* wait(sb.read(groups.inodeBitmap[g] as number));
+  yield* checkInodeBitmap(sb, g, bh);
+  const index = (ino - 1) % sb.es.inodesPerGroup;
+  return ((bh.data[index >>> 3] as number) & (1 << (index & 7))) !== 0;
+}
+
 function groupOfIno(sb: Ext4Sb, ino: number): number {
   return Math.floor((ino - 1) / sb.es.inodesPerGroup);
 }

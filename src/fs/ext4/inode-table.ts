@@ -45,6 +45,10 @@ export function* getInode(sb: Ext4Sb, ino: number): Task<Ext4Inode> {
   const raced = sb.inodes.get(ino); // by somebody who waited for the same block
   if (raced !== undefined) return raced;
   const inode = decodeInode(sb, ino, bh.data, offset);
+  inode.nlookup = sb.parkedLookups.get(ino) ?? 0;
+  sb.parkedLookups.delete(ino);
+  // It may be part of the running transaction, for all that is known here: its fsync waits for that.
+  if (sb.log.isDirty) inode.syncTid = inode.datasyncTid = sb.log.runningTid;
   sb.inodes.set(ino, inode);
   return inode;
 }
@@ -60,8 +64,22 @@ function readAhead(sb: Ext4Sb, block: number, ino: number): ReturnType<typeof sb
 }
 
 function decodeInode(sb: Ext4Sb, ino: number, data: Uint8Array, offset: number): Ext4Inode {
-  const { es } = sb;
   const inode = new Ext4Inode(sb, ino);
+  decodeRecord(inode, data, offset);
+  if (sb.hasCsum) {
+    const sum = checksum(inode, data, offset);
+    const hasHigh = inode.extraIsize >= HAS_CHECKSUM_HI;
+    const stored = hasHigh ? ((extra.i_checksum_hi << 16) | head.i_checksum_lo) >>> 0 : head.i_checksum_lo;
+    if (stored !== (hasHigh ? sum : sum & 0xffff)) sb.corrupted(`checksum of inode ${ino}`, 'EBADMSG');
+  }
+  checkInode(inode, (what) => sb.corrupted(`inode ${ino}: ${what}`));
+  return inode;
+}
+
+/** The fields of a record as it stands at `offset`, whatever its checksum is. Errors: EUCLEAN for what cannot be read. */
+export function decodeRecord(inode: Ext4Inode, data: Uint8Array, offset: number): void {
+  const { sb, ino } = inode;
+  const { es } = sb;
   const bad = (what: string): never => sb.corrupted(`inode ${ino}: ${what}`);
   head.at(data, offset);
   inode.generation = head.i_generation;
@@ -75,13 +93,6 @@ function decodeInode(sb: Ext4Sb, ino: number, data: Uint8Array, offset: number):
     scratch.set(data.subarray(offset + INODE_SIZE_MIN, offset + INODE_SIZE_MIN + Math.min(used, scratch.length)));
     inode.ea = data.slice(offset + INODE_SIZE_MIN + used, offset + es.inodeSize);
   }
-  if (sb.hasCsum) {
-    const sum = checksum(inode, data, offset);
-    const hasHigh = inode.extraIsize >= HAS_CHECKSUM_HI;
-    const stored = hasHigh ? ((extra.i_checksum_hi << 16) | head.i_checksum_lo) >>> 0 : head.i_checksum_lo;
-    if (stored !== (hasHigh ? sum : sum & 0xffff)) sb.corrupted(`checksum of inode ${ino}`, 'EBADMSG');
-  }
-
   inode.mode = head.i_mode;
   inode.uid = head.i_uid + head.i_uid_high * 65536;
   inode.gid = head.i_gid + head.i_gid_high * 65536;
@@ -103,8 +114,6 @@ function decodeInode(sb: Ext4Sb, ino: number, data: Uint8Array, offset: number):
   inode.atime = decodeTime(head.i_atime, extra.i_atime_extra);
   if (extraIsize >= HAS_CRTIME) inode.crtime = decodeTime(extra.i_crtime, extra.i_crtime_extra);
   if (extraIsize >= HAS_PROJID) inode.projid = extra.i_projid;
-  checkInode(inode, bad);
-  return inode;
 }
 
 /** What no inode in use may say, whatever its type. */

@@ -65,9 +65,12 @@ export interface IoctlCall {
   readonly outSize: number;
   /** Runs a change of metadata. */
   change<T>(body: (h: Handle) => Task<T>): MaybePromise<T>;
-  /** Writes the file's data and empties its cache. */
-  settle(): MaybePromise<void>;
+  /** As `change`, with the file at rest, its data at its place on the device and nothing of it in core. */
+  changeSettled<T>(body: (h: Handle) => Task<T>): MaybePromise<T>;
 }
+
+/** What FS_IOC_SETFLAGS changes: EXT4_FL_USER_MODIFIABLE is without the flag that changes how data is kept. */
+const FLAGS_MASK = EXT4_FL_USER_MODIFIABLE | EXT4_JOURNAL_DATA_FL;
 
 interface Answer {
   readonly result: number;
@@ -86,7 +89,7 @@ export function fileIoctl(call: IoctlCall): MaybePromise<Answer> {
       return word(inode.generation, outSize);
     case FS_IOC_SETFLAGS:
       if (arg.length < 4) throw new FsError('EINVAL', 'ioctl');
-      return setFlags(call, new DataView(arg.buffer, arg.byteOffset).getUint32(0, true), EXT4_FL_USER_MODIFIABLE);
+      return setFlags(call, new DataView(arg.buffer, arg.byteOffset).getUint32(0, true), FLAGS_MASK);
     case FS_IOC_FSGETXATTR: {
       if (outSize < fsxattr.size) throw new FsError('EINVAL', 'ioctl');
       const data = new Uint8Array(fsxattr.size);
@@ -144,12 +147,11 @@ function setFlags(call: IoctlCall, asked: number, mask: number): MaybePromise<An
   if (((flags ^ inode.flags) & EXT4_CASEFOLD_FL & mask) !== 0) throw new FsError('EOPNOTSUPP', 'ioctl', { detail: 'feature casefold' });
   const isJournalChange = ((flags ^ inode.flags) & EXT4_JOURNAL_DATA_FL & mask) !== 0;
   if (isJournalChange && !hasCap(caller, CAP_LINUX_IMMUTABLE)) throw new FsError('EPERM', 'ioctl');
-  return then(isJournalChange ? call.settle() : undefined, () => {
-    const done = call.change(function* (h) {
-      yield* modifyInode(h, inode);
-      inode.flags = ((inode.flags & ~mask) | (flags & mask)) >>> 0;
-      inode.ctime = inode.sb.env.now();
-    });
-    return then(done, () => ({ result: 0, data: NOTHING }));
-  });
+  const apply = function* (h: Handle): Task<void> {
+    yield* modifyInode(h, inode);
+    inode.flags = ((inode.flags & ~mask) | (flags & mask)) >>> 0;
+    inode.ctime = inode.sb.env.now();
+  };
+  const done = isJournalChange && inode.isRegular ? call.changeSettled(apply) : call.change(apply);
+  return then(done, () => ({ result: 0, data: NOTHING }));
 }

@@ -1,8 +1,8 @@
-import { type Clock, systemClock } from '../../base/clock.ts';
+import { type Clock, systemClock, WatchedClock } from '../../base/clock.ts';
 import { FsError } from '../../base/fs-error.ts';
 import { Prng } from '../../base/prng.ts';
 import { roundUp } from '../../base/ranges.ts';
-import { type MaybePromise, run, type Task, wait } from '../../base/task.ts';
+import { isPromise, type MaybePromise, run, type Task, wait } from '../../base/task.ts';
 import { type BlockDevice, flushDevice, readDevice, writeDevice } from '../../block/block-device.ts';
 import { BufferCache } from '../../block/buffer-cache.ts';
 import { OverlayDevice } from '../../block/overlay-device.ts';
@@ -11,7 +11,7 @@ import { Journal } from '../../jbd2/journal.ts';
 import { JournalLocation, type JournalRun } from '../../jbd2/journal-location.ts';
 import type { LogHooks } from '../../jbd2/log.ts';
 import { NoJournal } from '../../jbd2/no-journal.ts';
-import { DeviceSink, OverlaySink, recoverJournal, resetJournal } from '../../jbd2/recovery.ts';
+import { appendTransaction, DeviceSink, OverlaySink, type RecoveryResult, recoverJournal, resetJournal } from '../../jbd2/recovery.ts';
 import { BackingDevice } from '../../pagecache/backing-device.ts';
 import { PageCache } from '../../pagecache/page-cache.ts';
 import { timespecOf } from '../../vfs/attr.ts';
@@ -21,6 +21,7 @@ import { forEachExtent } from './block-map.ts';
 import { Ext4Data, truncateBlocks } from './ext4-data.ts';
 import { deleteInode, Ext4Fs, type Ext4FsOptions, type Ext4Volume } from './ext4-fs.ts';
 import { type Ext4Env, Ext4Sb } from './ext4-sb.ts';
+import { applyFastCommits } from './fast-commit.ts';
 import * as feature from './features.ts';
 import {
   EXT_MAX_BLOCKS,
@@ -90,8 +91,9 @@ class Mounting {
   readonly #options: Ext4Options;
   readonly #isReadOnly: boolean;
   readonly #env: Ext4Env;
-  readonly #clock: Clock;
+  readonly #clock: WatchedClock;
   #mmp: Mmp | undefined;
+  #answersAtOnce = false;
   #journalErrno = 0;
 
   constructor(bdev: BlockDevice, options: Ext4Options) {
@@ -100,7 +102,7 @@ class Mounting {
     this.#isReadOnly = options.readOnly === true || options.noRecovery === true;
     const now = options.now ?? Date.now;
     this.#env = { now: () => timespecOf(now()), prng: new Prng(options.seed ?? Math.floor(Math.random() * 2 ** 32)) };
-    this.#clock = options.clock ?? systemClock;
+    this.#clock = new WatchedClock(options.clock ?? systemClock);
   }
 
   #warn(message: string): void {
@@ -143,7 +145,9 @@ class Mounting {
         detail: `${this.#bdev.name} has ${this.#bdev.size} bytes: it is not an ext2, ext3 or ext4 volume`,
       });
     }
-    yield* wait(readDevice(this.#bdev, 0, bytes));
+    const reading = readDevice(this.#bdev, 0, bytes);
+    this.#answersAtOnce = !isPromise(reading);
+    yield* wait(reading);
     const { es, verdict } = readSuperblock(bytes.subarray(SUPERBLOCK_OFFSET), this.#bdev.name, this.#bdev.size);
     if (es.blockSize % this.#bdev.logicalBlockSize !== 0) {
       throw new FsError('EINVAL', 'mount', {
@@ -222,7 +226,7 @@ class Mounting {
       this.#journalErrno = geometry.sb.s_errno;
       return false;
     }
-    let result: Awaited<ReturnType<typeof recoverJournal>>;
+    let result: RecoveryResult;
     if (this.#isReadOnly) {
       const overlay = new OverlayDevice(this.#bdev);
       result = yield* wait(recoverJournal(location, es.blocksCount, new OverlaySink(overlay)));
@@ -230,29 +234,60 @@ class Mounting {
     } else {
       result = yield* wait(recoverJournal(location, es.blocksCount, new DeviceSink(this.#bdev, es.blockSize)));
     }
-    if (result.fastCommits.length > 0) {
-      throw new FsError('EOPNOTSUPP', 'mount', {
-        detail: `${this.#bdev.name} was not unmounted and has fast commits (feature fast_commit): e2fsck -p or the kernel replays them`,
-      });
-    }
+    if (result.fastCommits.length > 0) result = yield* this.#applyFastCommits(location, result);
     if (!this.#isReadOnly) yield* wait(resetJournal(location, result));
     this.#journalErrno = result.errno;
     this.#warn(`${this.#bdev.name} was not unmounted: replayed ${result.transactions} transactions, ${result.replayed} blocks`);
     return true;
   }
 
+  /** Does what was committed fast: in memory first, then by a transaction of its own, so that a crash leaves all of it or nothing. */
+  *#applyFastCommits(location: JournalLocation, result: RecoveryResult): Task<RecoveryResult> {
+    const bdev = this.#bdev;
+    const overlay = new OverlayDevice(bdev);
+    this.#bdev = overlay;
+    const sb = yield* this.#open((yield* this.#readSuperblock()).es, false);
+    sb.isReadOnly = false;
+    sb.onError = (error) => this.#warn(error.message);
+    yield* this.#keepJournal(sb, location);
+    yield* openQuota(sb);
+    yield* look(sb, () => loadOrphans(sb, (ino) => getInode(sb, ino)));
+    yield* applyFastCommits(sb, result.fastCommits);
+    this.#warn(`${bdev.name} had fast commits: ${result.fastCommits.length} changes`);
+    if (this.#isReadOnly) return result;
+
+    const { blockSize, blocksCount } = sb.es;
+    const blocknrs = new Set([...overlay.overlaidAddrs()].map((addr) => Math.floor(addr / blockSize)));
+    const blocks: { blocknr: number; data: Uint8Array }[] = [];
+    for (const blocknr of blocknrs) {
+      const data = new Uint8Array(blockSize);
+      yield* wait(readDevice(overlay, blocknr * blockSize, data));
+      blocks.push({ blocknr, data });
+    }
+    this.#bdev = bdev;
+    yield* wait(appendTransaction(location, result, blocks, this.#env.now()));
+    const { replayed, transactions } = result;
+    const last = yield* wait(recoverJournal(location, blocksCount, new DeviceSink(bdev, blockSize)));
+    return { ...last, replayed: replayed + last.replayed, transactions };
+  }
+
+  /** The journal's blocks are for nobody else. */
+  *#keepJournal(sb: Ext4Sb, location: JournalLocation | undefined): Task<void> {
+    if (location === undefined || location.isExternal) return;
+    const inode = yield* look(sb, () => getInode(sb, sb.es.fields.s_journal_inum));
+    yield* forEachExtent(inode, 0, EXT_MAX_BLOCKS, ({ pblk, count }) => sb.zone.add(pblk, count, inode.ino));
+  }
+
   *#start(sb: Ext4Sb, location: JournalLocation | undefined): Task<Ext4Fs> {
     const { es } = sb;
     const { fields } = es;
     sb.onError = (error) => this.#warn(error.message);
+    sb.answersAtOnce = this.#answersAtOnce && location?.isExternal !== true;
     sb.errorsContinue = this.#options.errors === undefined ? fields.s_errors === EXT4_ERRORS_CONTINUE : this.#options.errors === 'continue';
     const jmode = fields.s_default_mount_opts & EXT4_DEFM_JMODE;
     sb.journalsData =
       (this.#options.data ?? (jmode === EXT4_DEFM_JMODE_DATA ? 'journal' : 'ordered')) === 'journal' && location !== undefined;
-    if (location !== undefined && !location.isExternal) {
-      const inode = yield* look(sb, () => getInode(sb, fields.s_journal_inum));
-      yield* forEachExtent(inode, 0, EXT_MAX_BLOCKS, ({ pblk, count }) => sb.zone.add(pblk, count, inode.ino));
-    }
+    yield* this.#keepJournal(sb, location);
     if (location !== undefined && !this.#isReadOnly) {
       const journal = yield* wait(
         Journal.load(sb.buffers, {
@@ -289,6 +324,7 @@ class Mounting {
       sb,
       superBlock,
       data: new Ext4Data(sb, superBlock),
+      clock: this.#clock,
       syncSuper: () => syncSuper(sb),
       unmount: () => this.#unmount(sb, state),
     };

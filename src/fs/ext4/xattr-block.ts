@@ -3,7 +3,7 @@ import { FsError } from '../../base/fs-error.ts';
 import { type Task, wait } from '../../base/task.ts';
 import type { BufferHead } from '../../block/buffer-cache.ts';
 import type { Handle } from '../../jbd2/log.ts';
-import { allocBlocks, freeBlocks, goalOf } from './block-alloc.ts';
+import { allocBlocks, charge, freeBlocks, goalOf } from './block-alloc.ts';
 import { CHECKED_XATTR } from './checked.ts';
 import { chargeValue, derefValue, needCredits, refValue, VALUE_CREDITS } from './ea-inode.ts';
 import type { Ext4Inode } from './ext4-inode.ts';
@@ -153,7 +153,7 @@ function* attachBlock(h: Handle, inode: Ext4Inode, entries: readonly XattrEntry[
   const { sb } = inode;
   const twin = yield* findTwin(sb, entries, 0);
   if (twin !== undefined) {
-    yield* chargeBlock(h, inode, 1);
+    yield* charge(h, inode, sb.clusterRatio * sb.blockSize);
     setRefcount(h, sb, twin, refcountOf(twin) + 1);
     inode.fileAcl = twin.blocknr;
     return;
@@ -170,19 +170,12 @@ function* detachBlock(h: Handle, inode: Ext4Inode, bh: BufferHead): Task<void> {
   inode.fileAcl = 0;
   if (refcount > 1) {
     setRefcount(h, sb, bh, refcount - 1);
-    yield* chargeBlock(h, inode, -1);
+    yield* charge(h, inode, -sb.clusterRatio * sb.blockSize);
     return;
   }
   withdrawBlock(sb, bh);
   const inCluster = (bh.blocknr - sb.es.firstDataBlock) % sb.clusterRatio;
   yield* freeBlocks(h, inode, bh.blocknr - inCluster, sb.clusterRatio, true);
-}
-
-/** Counts a block that another inode has too, for this one. `sign`: 1 or -1. */
-function* chargeBlock(h: Handle, inode: Ext4Inode, sign: 1 | -1): Task<void> {
-  const bytes = sign * inode.sb.clusterRatio * inode.sb.blockSize;
-  yield* inode.sb.quota.chargeBlocks(h, inode, bytes);
-  inode.blocks += bytes / 512;
 }
 
 function seal(sb: Ext4Sb): (bh: BufferHead) => void {
