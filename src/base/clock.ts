@@ -19,6 +19,50 @@ const host = globalThis as unknown as {
 /** The longest delay that hosts can count; they fire at once for a longer one. */
 const DELAY_MAX_MS = 2 ** 31 - 1;
 
+/** A clock that knows when its next timer is due: for who has to see to it that the event loop turns then. */
+export class WatchedClock implements Clock {
+  /** When the first of the timers that wait is due, in time of now(); undefined: none waits. */
+  nextDue: number | undefined = undefined;
+  readonly #clock: Clock;
+  readonly #waiting = new Set<{ readonly due: number }>();
+
+  constructor(clock: Clock) {
+    this.#clock = clock;
+  }
+
+  now(): number {
+    return this.#clock.now();
+  }
+
+  yield(): Promise<void> {
+    return this.#clock.yield();
+  }
+
+  timer(delayMs: number, fire: () => void): () => void {
+    const entry = { due: this.#clock.now() + delayMs };
+    const leave = (): void => {
+      this.#waiting.delete(entry);
+      this.#update();
+    };
+    const cancel = this.#clock.timer(delayMs, () => {
+      leave();
+      fire();
+    });
+    this.#waiting.add(entry);
+    this.#update();
+    return () => {
+      leave();
+      cancel();
+    };
+  }
+
+  #update(): void {
+    let next: number | undefined;
+    for (const { due } of this.#waiting) if (next === undefined || due < next) next = due;
+    this.nextDue = next;
+  }
+}
+
 /** The host's own time. */
 export const systemClock: Clock = {
   now: () => host.performance.now(),

@@ -23,6 +23,11 @@ export class OverlayDevice extends FilterDevice {
     return this.#blocks.size * this.logicalBlockSize;
   }
 
+  /** Where bytes are not those of `inner`: in units of logicalBlockSize, in the order in which they came. */
+  *overlaidAddrs(): Generator<number, void, undefined> {
+    for (const block of this.#blocks.keys()) yield block * this.logicalBlockSize;
+  }
+
   /** Puts `bytes`, whole blocks, at `addr`. The array is the overlay's from here on. */
   put(addr: number, bytes: Uint8Array): void {
     const unit = this.logicalBlockSize;

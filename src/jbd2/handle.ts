@@ -50,6 +50,7 @@ export abstract class HandleLog implements MetadataLog {
   abstract readonly runningTid: number;
   abstract readonly creditsMax: number;
   abstract readonly isDirty: boolean;
+  abstract readonly isBusy: boolean;
   protected readonly hooks: LogHooks;
   readonly #clock: Clock | undefined;
   readonly #intervalMs: number;

@@ -180,6 +180,10 @@ export class Journal extends HandleLog {
     return this.#isChanged || this.#committing !== undefined;
   }
 
+  get isBusy(): boolean {
+    return this.#mutex.isLocked;
+  }
+
   get #isChanged(): boolean {
     return !this.#running.isEmpty || this.#running.onCommit.length > 0;
   }

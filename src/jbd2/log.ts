@@ -65,6 +65,8 @@ export interface MetadataLog {
   start(credits: number): MaybePromise<Handle>;
   /** Is there anything that a crash now would lose? */
   readonly isDirty: boolean;
+  /** A commit or a checkpoint is under way, and waits for a device. */
+  readonly isBusy: boolean;
   /** True if everything up to this transaction is durable. */
   isCommitted(tid: number): boolean;
   /**

@@ -36,6 +36,10 @@ export class NoJournal extends HandleLog {
     return this.#isChanged || this.#commit !== undefined;
   }
 
+  get isBusy(): boolean {
+    return this.#commit !== undefined;
+  }
+
   isCommitted(tid: number): boolean {
     return tid <= this.#committedTid;
   }

@@ -1,6 +1,6 @@
 import { FsError } from '../base/fs-error.ts';
 import { type MaybePromise, run, type Task, wait } from '../base/task.ts';
-import { type BlockDevice, flushDevice, readDevice } from '../block/block-device.ts';
+import { type BlockDevice, flushDevice, readDevice, writeDevice } from '../block/block-device.ts';
 import { BufferCache } from '../block/buffer-cache.ts';
 import type { OverlayDevice } from '../block/overlay-device.ts';
 import { type FastCommitRecord, FastCommitScan } from './fast-commit.ts';
@@ -11,9 +11,11 @@ import {
   JBD2_COMMIT_BLOCK,
   JBD2_DESCRIPTOR_BLOCK,
   JBD2_FEATURE_INCOMPAT_FAST_COMMIT,
+  JBD2_FLAG_ESCAPE,
   JBD2_REVOKE_BLOCK,
   JournalFormat,
   type JournalGeometry,
+  needsEscape,
   nextTid,
   restoreMagic,
 } from './journal-format.ts';
@@ -41,6 +43,8 @@ export interface RecoveryResult {
   readonly lastTid: number;
   /** What the superblock of the emptied log says. */
   readonly nextSequence: number;
+  /** The block of the journal that the transaction after the last would begin with. */
+  readonly head: number;
   /** Why the log was aborted: a negative errno; 0 if it was not. */
   readonly errno: number;
   /** What was committed behind the last transaction, in order: for the filesystem to apply, before resetJournal(). */
@@ -120,6 +124,56 @@ function* reset(location: JournalLocation, { nextSequence }: RecoveryResult): Ta
   if (sb.s_start !== 0) yield* wait(location.writeSuperblock({ ...sb, s_start: 0, s_sequence: nextSequence, s_head: 0 }));
 }
 
+/**
+ * Makes a transaction of `blocks` the only one in a log that was replayed to its device: durable when done, and not at all before. What was
+ * committed fast since the last one is void from then on. Another recovery brings the blocks home.
+ *
+ * Errors: EIO; ENOSPC where the log is too small for it.
+ */
+export function appendTransaction(
+  location: JournalLocation,
+  result: RecoveryResult,
+  blocks: readonly { readonly blocknr: number; readonly data: Uint8Array }[],
+  time: { readonly sec: number; readonly nsec: number },
+): MaybePromise<void> {
+  return run(append(location, result, blocks, time));
+}
+
+function* append(
+  location: JournalLocation,
+  { lastTid, head }: RecoveryResult,
+  blocks: readonly { readonly blocknr: number; readonly data: Uint8Array }[],
+  { sec, nsec }: { readonly sec: number; readonly nsec: number },
+): Task<void> {
+  const { sb, first, last } = yield* wait(location.readSuperblock());
+  const format = new JournalFormat(sb, location.blockSize);
+  const tid = nextTid(lastTid);
+  const out: Uint8Array[] = [];
+  let crc = ~0 >>> 0;
+  for (let at = 0; at < blocks.length; at += format.tagsPerBlock) {
+    const part = blocks.slice(at, at + format.tagsPerBlock).map(({ blocknr, data }) => {
+      const flags = needsEscape(data) ? JBD2_FLAG_ESCAPE : 0;
+      const logged = flags === 0 ? data : data.slice().fill(0, 0, 4);
+      return { logged, tag: { blocknr, flags, checksum: format.dataCsum(tid, logged) } };
+    });
+    const from = out.length;
+    out.push(format.descriptor(tid, part.map(({ tag }) => tag)), ...part.map(({ logged }) => logged));
+    if (format.csumVersion === 1) for (const block of out.slice(from)) crc = format.addToTransaction(crc, block);
+  }
+  if (out.length + 1 > last - first - 1) throw new FsError('ENOSPC', 'mount', { detail: `journal: ${out.length + 1} blocks of fast commits` });
+
+  // From here on the log begins with a transaction that is not there yet, and says what it said.
+  yield* wait(location.writeSuperblock({ ...sb, s_start: head, s_sequence: tid, s_head: 0 }));
+  let at = head;
+  for (const block of out) {
+    yield* wait(writeDevice(location.bdev, location.runFrom(at).addr, block));
+    at = at + 1 >= last ? first : at + 1;
+  }
+  yield* wait(flushDevice(location.bdev));
+  yield* wait(writeDevice(location.bdev, location.runFrom(at).addr, format.commitBlock(tid, Math.max(0, sec), nsec, crc)));
+  yield* wait(flushDevice(location.bdev));
+}
+
 /** What a pass does with the blocks of the transactions up to the end. */
 interface Visitor {
   descriptor?(tid: number, block: Uint8Array, firstData: number): Task<void>;
@@ -136,6 +190,8 @@ class Recovery {
   readonly #targets = new Set<number>();
   readonly #revokedBy = new Map<number, number>();
   #transactions = 0;
+  /** Where the walk over the transactions ended. */
+  #head: number;
   /** The last transaction that was seen, whole or not. */
   #lastSeen: number;
   #replayed = 0;
@@ -151,6 +207,7 @@ class Recovery {
     this.#blockCount = blockCount;
     this.#sink = sink;
     this.#lastSeen = geometry.sb.s_sequence;
+    this.#head = geometry.sb.s_start;
   }
 
   *run(): Task<RecoveryResult> {
@@ -158,7 +215,7 @@ class Recovery {
     const errno = 0 - Math.abs(sb.s_errno);
     if (sb.s_start === 0) {
       const lastTid = (sb.s_sequence - 1) >>> 0;
-      return { replayed: 0, revoked: 0, transactions: 0, lastTid, nextSequence: sb.s_sequence, errno, fastCommits: [] };
+      return { replayed: 0, revoked: 0, transactions: 0, lastTid, nextSequence: sb.s_sequence, head: this.#head, errno, fastCommits: [] };
     }
     const end = yield* this.#scan();
     yield* this.#pass(end, { revoke: (tid, block) => this.#noteRevokes(tid, block) });
@@ -178,6 +235,7 @@ class Recovery {
       lastTid: (end - 1) >>> 0,
       // One transaction past the end may be in the log in part, or whole behind a damaged one: its number is not used again.
       nextSequence: nextTid(isTidAfter(this.#lastSeen, end) ? this.#lastSeen : end),
+      head: this.#head,
       errno,
       fastCommits: yield* this.#readFastCommits(end),
     };
@@ -255,6 +313,7 @@ class Recovery {
     let at = sb.s_start;
     let tid = sb.s_sequence;
     this.#transactions = 0;
+    this.#head = at;
     for (let used = 0; isTidAfter(end, tid); ) {
       // The next read moves the bytes that this one points at.
       const block = (yield* this.#read(at)).slice();
@@ -271,6 +330,7 @@ class Recovery {
       } else if (type === JBD2_COMMIT_BLOCK) {
         this.#transactions++;
         tid = nextTid(tid);
+        this.#head = at;
       } else {
         used = Infinity;
       }

@@ -109,12 +109,21 @@ export abstract class FileSystem {
   #locks: LockTable | undefined;
 
   /**
-   * Something has to happen here though nobody asks: a timer, an answer of the network. A face that serves this filesystem in a thread of
+   * Something is under way here, though nobody asks: an answer of the network or of a device is to come. A face that serves this filesystem in a thread of
    * its own asks before each request that it waits for; while this is true it waits by way of the event loop, so that timers fire, which
-   * takes about twice as long for each request. So: true while there is something to wait for, such as data to be committed, and no longer.
+   * takes about twice as long for each request. So: true while there is something to wait for, and no longer. What waits for time to pass says
+   * nextDue instead.
    */
   get needsEventLoop(): boolean {
     return false;
+  }
+
+  /**
+   * When the event loop has to turn next, milliseconds of performance.now(), though nothing is under way: a timer is due then. Undefined:
+   * nothing waits for time to pass. Unlike needsEventLoop this costs a request nothing.
+   */
+  get nextDue(): number | undefined {
+    return undefined;
   }
 
   /** A face begins: changes that it did not make are told to `notifier`. Returns the function that ends this. By default there are none. */

@@ -109,6 +109,10 @@ class Face extends FileSystem {
     return this.#shared.faceCount > 1 || this.#fs.needsEventLoop;
   }
 
+  override get nextDue(): number | undefined {
+    return this.#fs.nextDue;
+  }
+
   override attach(notifier: Notifier): () => void {
     this.notifiers.add(notifier);
     return () => this.notifiers.delete(notifier);

@@ -139,7 +139,9 @@ export async function damagedVolume(seed: number, trace?: (line: string) => void
     bdev = truncated(bdev, prng.chance(0.5) ? 512 * prng.below(40) : 512 * prng.below(bdev.size / 512));
     trace?.(`truncated to ${bdev.size} bytes`);
   } else {
-    for (let count = prng.pick([1, 1, 1, 2, 3, 8]); count > 0; count--) damage(bdev, layout, prng, trace);
+    // Either what the whole volume stands on, of which a little already has it refused; or its tree, in many places, so that much is met in one go.
+    const isTree = prng.chance(0.75);
+    for (let count = isTree ? prng.between(2, 16) : prng.pick([1, 1, 2, 3]); count > 0; count--) damage(bdev, layout, prng, isTree, trace);
   }
   const readOnly = prng.chance(0.35);
   const options = {
@@ -150,7 +152,7 @@ export async function damagedVolume(seed: number, trace?: (line: string) => void
     ...(prng.chance(0.1) ? { data: 'journal' as const } : {}),
   };
   trace?.(`mount ${JSON.stringify(options)}`);
-  const outcome = await exercise(bdev, prng, options);
+  const outcome = await exercise(bdev, prng, options, (what, { message }) => trace?.(`  ${what}: ${message}`));
   trace?.(JSON.stringify(outcome));
   if (!readOnly && prng.chance(0.2)) await exercise(bdev, prng, { readOnly: true });
   return outcome;
@@ -205,9 +207,25 @@ const FIELDS: Readonly<Record<BlockKind, readonly (readonly [start: number, end:
   mmp: [[0, 0x80]],
 };
 
-function damage(bdev: MemoryDevice, layout: Ext4Layout, prng: Prng, trace?: (line: string) => void): void {
-  const kinds = [...new Set(layout.blocks.map(({ kind }) => kind))];
-  const kind = prng.pick(kinds);
+/** What the files and directories of a volume are made of. */
+const TREE: readonly BlockKind[] = [
+  'inodeTable',
+  'inodeTable',
+  'inodeTable',
+  'inodeTable',
+  'extents',
+  'pointers',
+  'directory',
+  'directory',
+  'xattrs',
+  'symlink',
+  'quota',
+  'orphans',
+];
+
+function damage(bdev: MemoryDevice, layout: Ext4Layout, prng: Prng, isTree: boolean, trace?: (line: string) => void): void {
+  const there = new Set(layout.blocks.map(({ kind }) => kind));
+  const kind = prng.pick((isTree ? TREE : [...there]).filter((each) => there.has(each)));
   const candidates = layout.blocks.filter((each) => each.kind === kind);
   const { blockSize } = layout;
   // An owner first, so that small ones are met as often as large ones; its first block, which is the root of what is a tree, more often.
@@ -216,7 +234,7 @@ function damage(bdev: MemoryDevice, layout: Ext4Layout, prng: Prng, trace?: (lin
   let place: MetadataBlock = prng.chance(0.3) ? (owned[0] as MetadataBlock) : prng.pick(owned);
   let record: { start: number; length: number } | undefined;
   if (kind === 'inodeTable' && prng.chance(0.9)) {
-    const addr = layout.addressOf(prng.pick(layout.interesting));
+    const addr = layout.addressOf(prng.pick(isTree ? layout.interesting.filter((ino) => ino > 11) : layout.interesting));
     const block = Math.floor(addr / blockSize);
     place = candidates.find((each) => each.block === block) ?? place;
     record = { start: addr % blockSize, length: layout.inodeSize };
@@ -259,6 +277,19 @@ function damage(bdev: MemoryDevice, layout: Ext4Layout, prng: Prng, trace?: (lin
     },
     zero: () => void bytes.fill(0, at, Math.min(length, at + 1 + prng.below(64))),
     noise: () => void bytes.set(prng.bytes(Math.min(length - at, 1 + prng.below(64))), at),
+    inode: () => view.setUint32(word, prng.pick(layout.interesting), true),
+    twin: () => {
+      // Two inodes with the same blocks, or one with the flags and the size of another.
+      if (record === undefined) return;
+      const other = bdev.read(layout.addressOf(prng.pick(layout.interesting)), layout.inodeSize);
+      const [start, end] = prng.pick([
+        [0x28, 0x64],
+        [0, 0x78],
+        [0x68, 0x6c],
+        [0x20, 0x24],
+      ] as const);
+      bytes.set(other.subarray(start, end), record.start + start);
+    },
     copy: () => {
       const source = prng.pick(layout.blocks);
       bytes.set(bdev.read(source.block * blockSize, blockSize).subarray(0, length));

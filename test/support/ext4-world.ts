@@ -111,6 +111,7 @@ export class FakeLog implements MetadataLog {
   runningTid = 1;
   aborted: FsError | undefined = undefined;
   isDirty = false;
+  readonly isBusy = false;
   /** Blocks that handles of the transaction forgot. */
   readonly forgotten = new Set<number>();
   readonly onCommits: (() => void)[] = [];
@@ -400,6 +401,13 @@ export function* freeBlocks(h: Handle, inode: Ext4Inode, start: number, count: n
     (isMetadata ? freedAsMetadata : freedAsData).add(at);
     if (isMetadata) h.forget(at);
   }
+}
+
+/** As in block-alloc.ts. */
+export function* charge(h: Handle, inode: Ext4Inode, bytes: number): Task<void> {
+  yield* modifyInode(h, inode);
+  inode.blocks += bytes / 512;
+  yield* inode.sb.quota.chargeBlocks(h, inode, bytes);
 }
 
 export function goalOf(inode: Ext4Inode): number {

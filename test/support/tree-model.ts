@@ -11,6 +11,20 @@ const { CAP_CHOWN, CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH, CAP_FOWNER, CAP_FSETID
 /** Unit in which files take space, bytes. */
 export const BLOCK = 4096;
 
+/** How the files of a filesystem take space. */
+export interface SpaceRules {
+  /** Unit in which files take space, and in which ranges are moved, bytes. */
+  readonly unit: number;
+  /** Unit in which there is data or a hole, bytes. */
+  readonly blockSize: number;
+  /** Most that a file takes beside its data, units. */
+  readonly overhead: number;
+  /** fallocate does more than punch holes. */
+  readonly allocates: boolean;
+}
+
+const PLAIN_SPACE: SpaceRules = { unit: BLOCK, blockSize: BLOCK, overhead: 0, allocates: true };
+
 /** fallocate modes. */
 export const KEEP_SIZE = 0x01;
 export const PUNCH_HOLE = 0x02;
@@ -32,6 +46,7 @@ export class Refusal {
 /** One inode. */
 export class TreeNode {
   readonly type: number;
+  readonly space: SpaceRules;
   /** Mode bits without the type. */
   perm: number;
   uid: number;
@@ -61,8 +76,9 @@ export class TreeNode {
   /** The number that the real file turned out to have. */
   ino: number | undefined = undefined;
 
-  constructor(type: number, perm: number, uid: number, gid: number, now: Timespec) {
+  constructor(type: number, perm: number, uid: number, gid: number, now: Timespec, space: SpaceRules = PLAIN_SPACE) {
     this.type = type;
+    this.space = space;
     this.perm = perm;
     this.uid = uid;
     this.gid = gid;
@@ -75,7 +91,7 @@ export class TreeNode {
 
   /** Without names below it; with the same bytes, not a copy of them. */
   clone(): TreeNode {
-    const twin = new TreeNode(this.type, this.perm, this.uid, this.gid, this.btime);
+    const twin = new TreeNode(this.type, this.perm, this.uid, this.gid, this.btime, this.space);
     Object.assign(twin, { ...this, entries: new Map(), xattrs: new Map(this.xattrs), blocks: new Set(this.blocks) });
     Object.assign(twin, { loose: { atime: [...this.loose.atime], mtime: [...this.loose.mtime], ctime: [...this.loose.ctime] } });
     return twin;
@@ -171,6 +187,8 @@ export class TreeModel {
   isConcurrent = false;
   /** Inodes that exist: with a name, or open. */
   inodes = 1;
+  /** Inodes that the filesystem uses for itself. */
+  inodesElse = 0;
   readonly handles: Set<TreeHandle> = new Set();
   /** Inodes that there can be. */
   inodesMax = Number.POSITIVE_INFINITY;
@@ -196,6 +214,7 @@ export class TreeModel {
     const model = new TreeModel(this.now, copy(this.root));
     model.inodes = this.inodes;
     model.inodesMax = this.inodesMax;
+    model.inodesElse = this.inodesElse;
     const handles = new Map<TreeHandle, TreeHandle>();
     for (const handle of this.handles) {
       const twin = handle.clone(copy(handle.node));
@@ -436,7 +455,7 @@ export class TreeModel {
     const losesSgid = takesGroup && isGroupProgram && !inGroup(caller, gid) && !hasCap(caller, CAP_FSETID);
     const perm = (losesSgid ? mode & ~S_ISGID : mode) & ~caller.umask;
     this.inodes++;
-    return new TreeNode(type, perm, caller.uid, gid, this.now);
+    return new TreeNode(type, perm, caller.uid, gid, this.now, dir.space);
   }
 
   #enter(dir: TreeNode, name: string, node: TreeNode): void {
@@ -535,7 +554,7 @@ export class TreeModel {
     else this.#modified(node);
     this.#killPrivileges(caller, node);
     node.data.truncate(size);
-    for (const block of node.blocks) if (block * BLOCK >= size) node.blocks.delete(block);
+    for (const block of node.blocks) if (block * node.space.unit >= size) node.blocks.delete(block);
   }
 
   /** Whoever writes into a program takes its set-id bits off. */
@@ -715,8 +734,9 @@ export class TreeModel {
     const end = offset + length;
     // Before the filesystem looks at the range, as on xfs: set-id bits go even if it refuses.
     if (this.#killPrivileges(caller, node)) this.#changed(node);
+    const { unit } = node.space;
     if (what === COLLAPSE_RANGE || what === INSERT_RANGE) {
-      if (offset % BLOCK !== 0 || length % BLOCK !== 0) throw new Refusal('EINVAL');
+      if (offset % unit !== 0 || length % unit !== 0) throw new Refusal('EINVAL');
       if (what === COLLAPSE_RANGE ? end >= size : offset >= size) throw new Refusal('EINVAL');
     }
     if (what === 0) this.#mayBeModified(node);
@@ -725,12 +745,12 @@ export class TreeModel {
       const tail = data.read(what === COLLAPSE_RANGE ? end : offset, size);
       data.truncate(offset);
       data.write(what === COLLAPSE_RANGE ? offset : end, tail);
-      node.blocks = shiftedBlocks(node.blocks, offset / BLOCK, what === COLLAPSE_RANGE ? -length / BLOCK : length / BLOCK);
+      node.blocks = shiftedBlocks(node.blocks, offset / unit, what === COLLAPSE_RANGE ? -length / unit : length / unit);
       return;
     }
     if (what === PUNCH_HOLE) {
       data.zero(offset, length);
-      for (let block = Math.ceil(offset / BLOCK); (block + 1) * BLOCK <= end; block++) node.blocks.delete(block);
+      for (let block = Math.ceil(offset / unit); (block + 1) * unit <= end; block++) node.blocks.delete(block);
       return;
     }
     if (!keepsSize && end > size) {
@@ -813,7 +833,8 @@ export class TreeModel {
   }
 
   #mark(node: TreeNode, pos: number, length: number): void {
-    for (let block = Math.floor(pos / BLOCK); block * BLOCK < pos + length; block++) node.blocks.add(block);
+    const { unit } = node.space;
+    for (let block = Math.floor(pos / unit); block * unit < pos + length; block++) node.blocks.add(block);
   }
 }
 

@@ -7,6 +7,7 @@ import { MemFs } from '../../src/fs/memfs/mem-fs.ts';
 import { PageCache } from '../../src/pagecache/page-cache.ts';
 import type { Attr, DirEntry, Timespec } from '../../src/vfs/attr.ts';
 import { type Caller, callerOf, ROOT } from '../../src/vfs/caller.ts';
+import type { FileSystem } from '../../src/vfs/file-system.ts';
 import type { FileDescription } from '../../src/vfs/file-description.ts';
 import type { FileView } from '../../src/vfs/file-view.ts';
 import * as uapi from '../../src/vfs/uapi.ts';
@@ -22,6 +23,7 @@ import {
   KEEP_SIZE,
   PUNCH_HOLE,
   Refusal,
+  type SpaceRules,
   type TreeHandle,
   TreeModel,
   TreeNode,
@@ -83,12 +85,29 @@ const DAY_S = 24 * 60 * 60;
 const HANDLES_MAX = 8;
 const LOG_MAX = 20;
 
-/** Runs one seed. Throws at the first thing that may not be, with the last steps. `trace` is told each step. */
-export async function runTree(seed: number, trace?: (line: string) => void): Promise<void> {
+/** A filesystem under test, of which there is as much as anybody asks for. */
+export interface TreeSubject {
+  /** An empty tree, while it is mounted. */
+  readonly fs: FileSystem;
+  readonly space: SpaceRules;
+  /** Ends it and mounts it again: nothing is lost. */
+  remount(): Promise<void>;
+  /** The end. Throws if anything is not as it has to be. The tree is empty again. */
+  close(): Promise<void>;
+}
+
+/** Makes a filesystem with data in `cache` and times by `clock`. */
+export type MakeSubject = (cache: PageCache, clock: Clock, prng: Prng) => Promise<TreeSubject>;
+
+/**
+ * Runs one seed, on memfs or what `make` makes. Throws at the first thing that may not be, with the last steps. `trace` is told each step.
+ */
+export async function runTree(seed: number, trace?: (line: string) => void, make?: MakeSubject): Promise<void> {
   const prng = new Prng(seed);
-  const config = drawConfig(prng);
+  const drawn = drawConfig(prng);
+  const config = make === undefined ? drawn : { ...drawn, inodesMax: undefined, bytesMax: undefined };
   trace?.(JSON.stringify(config));
-  const world = new TreeWorld(config, prng, trace);
+  const world = await TreeWorld.make(config, prng, trace, make);
   try {
     await world.run();
   } catch (error) {
@@ -99,17 +118,37 @@ export async function runTree(seed: number, trace?: (line: string) => void): Pro
 
 /** The filesystem under test, and what it takes to make its page cache small. */
 class Mount {
-  readonly fs: MemFs;
+  /** Undefined for memfs, which ends with the process. */
+  readonly subject: TreeSubject | undefined;
+  fs: FileSystem;
   readonly #filler: Vfs;
   readonly #budget: number;
+  readonly #slowShare: number;
+  readonly #prng: Prng;
 
-  constructor(config: TreeConfig, clock: Clock, prng: Prng) {
+  static async make(config: TreeConfig, clock: Clock, prng: Prng, make: MakeSubject | undefined): Promise<Mount> {
+    const cache = new PageCache({ budget: config.budget, clock });
+    return new Mount(config, clock, prng, cache, await make?.(cache, clock, prng));
+  }
+
+  private constructor(config: TreeConfig, clock: Clock, prng: Prng, cache: PageCache, subject: TreeSubject | undefined) {
     const { budget, inodesMax, bytesMax, slowShare } = config;
-    const cache = new PageCache({ budget, clock });
-    const fs = new MemFs({ cache, clock, inodes: inodesMax, bytes: bytesMax });
-    this.fs = slowShare === 0 ? fs : slowed(fs, slowShare, prng);
+    this.subject = subject;
+    this.#slowShare = slowShare;
+    this.#prng = prng;
+    this.fs = this.#slow(subject?.fs ?? new MemFs({ cache, clock, inodes: inodesMax, bytes: bytesMax }));
     this.#filler = new Vfs(new MemFs({ cache, clock }), { clock });
     this.#budget = budget;
+  }
+
+  #slow(fs: FileSystem): FileSystem {
+    return this.#slowShare === 0 ? fs : slowed(fs, this.#slowShare, this.#prng);
+  }
+
+  async remount(): Promise<void> {
+    if (this.subject === undefined) return;
+    await this.subject.remount();
+    this.fs = this.#slow(this.subject.fs);
   }
 
   /** Every clean page goes: another file takes all of the cache, and is gone again. */
@@ -124,6 +163,7 @@ class Mount {
 
   async close(): Promise<void> {
     await this.#filler.close();
+    await this.subject?.close();
   }
 }
 
@@ -135,6 +175,8 @@ interface Call {
   model(): unknown;
   /** What it needs space for, if space can end. */
   readonly space?: Space;
+  /** The call on the model where it stops after fewer bytes, as it may for a caller who will not wait. */
+  partly?(bytes: number): unknown;
   /** Takes effect even if it fails: it is not made twice. */
   readonly isOnce?: boolean;
   /** Throws unless the answers agree; what of the model depends on the real answer happens here. Equal answers agree by default. */
@@ -163,7 +205,7 @@ class TreeWorld {
   readonly #config: TreeConfig;
   readonly #prng: Prng;
   readonly #trace: ((line: string) => void) | undefined;
-  readonly #clock = new StepClock();
+  readonly #clock: StepClock;
   readonly #mount: Mount;
   #model: TreeModel;
   readonly #root: Caller;
@@ -173,19 +215,31 @@ class TreeWorld {
   #lastId = 0;
   #step = 0;
 
-  constructor(config: TreeConfig, prng: Prng, trace: ((line: string) => void) | undefined) {
+  static async make(
+    config: TreeConfig,
+    prng: Prng,
+    trace: ((line: string) => void) | undefined,
+    make: MakeSubject | undefined,
+  ): Promise<TreeWorld> {
+    const clock = new StepClock();
+    return new TreeWorld(config, prng, trace, clock, await Mount.make(config, clock, prng.fork(), make));
+  }
+
+  private constructor(config: TreeConfig, prng: Prng, trace: ((line: string) => void) | undefined, clock: StepClock, mount: Mount) {
     this.#config = config;
     this.#prng = prng;
     this.#trace = trace;
+    this.#clock = clock;
+    this.#mount = mount;
     this.#root = callerOf({ uid: 0, umask: 0o022, pid: 1 });
     this.#users = [
       callerOf({ uid: 1000, gid: 100, groups: [300], umask: prng.pick(UMASKS), pid: 2 }),
       callerOf({ uid: 1001, gid: 101, groups: [300, 301], umask: prng.pick(UMASKS), pid: 3 }),
     ];
     const { inodesMax } = config;
-    this.#mount = new Mount(config, this.#clock, prng.fork());
     this.#vfs = this.#newVfs();
-    this.#model = new TreeModel(this.#clock.moment, new TreeNode(uapi.S_IFDIR, 0o755, 0, 0, this.#clock.moment));
+    const { moment } = this.#clock;
+    this.#model = new TreeModel(moment, new TreeNode(uapi.S_IFDIR, 0o755, 0, 0, moment, mount.subject?.space));
     if (inodesMax !== undefined) this.#model.inodesMax = inodesMax;
   }
 
@@ -195,6 +249,7 @@ class TreeWorld {
 
   async run(): Promise<void> {
     const before = await this.#vfs.statfs(this.#root, '/');
+    this.#model.inodesElse = before.files - before.ffree - this.#model.inodes;
     // Somewhere that everyone can make names in.
     await this.#do(this.#setattrCall(this.#root, '/', { mode: this.#prng.pick([0o777, 0o777, 0o1777, 0o2777]) }, true));
     for (this.#step = 0; this.#step < this.#config.steps; this.#step++) {
@@ -207,7 +262,9 @@ class TreeWorld {
     await this.#compareTree();
     await this.#removeAll();
     const after = await this.#vfs.statfs(this.#root, '/');
-    for (const key of ['bfree', 'bavail', 'ffree'] as const) check(after[key], before[key], `statfs ${key} of the emptied tree`);
+    // Directories keep the space that they once needed.
+    const keys = this.#mount.subject === undefined ? (['bfree', 'bavail', 'ffree'] as const) : (['ffree'] as const);
+    for (const key of keys) check(after[key], before[key], `statfs ${key} of the emptied tree`);
     await this.#vfs.close();
     await this.#mount.close();
   }
@@ -222,7 +279,15 @@ class TreeWorld {
     const pending = this.#start(call);
     const actual = isPromise(pending) ? ((await pending) as Outcome) : pending;
     this.#trace?.(`  ${actual.code ?? 'ok'}`);
-    if (call.space === undefined || !this.#ranOut(call, call.space, actual)) finish(call, actual, attempt(call.model));
+    const { value, isAtOnce } = actual;
+    const { partly } = call;
+    if (isAtOnce === true && this.#mount.subject !== undefined && partly !== undefined && typeof value === 'number' && value > 0) {
+      finish(
+        call,
+        actual,
+        attempt(() => partly(value)),
+      );
+    } else if (call.space === undefined || !this.#ranOut(call, call.space, actual)) finish(call, actual, attempt(call.model));
   }
 
   /** Did the call end, or stop early, because there may not have been space for all of it? The model follows. */
@@ -253,7 +318,7 @@ class TreeWorld {
     this.#model.isConcurrent = true;
     const expected = calls.map((call) => attempt(call.model));
     this.#model.isConcurrent = false;
-    const pending = calls.map((call) => this.#start(call));
+    const pending = calls.map((call) => this.#start(call.partly !== undefined && this.#mount.subject !== undefined ? { ...call, isOnce: true } : call));
     if (this.#prng.chance(0.2)) this.#vfs.dropCaches();
     const actual = await Promise.all(pending);
     for (const [i, call] of calls.entries()) finish(call, actual[i] as Outcome, expected[i] as Outcome);
@@ -276,7 +341,7 @@ class TreeWorld {
     if (call.isOnce !== true && this.#prng.chance(this.#config.nowaitShare)) {
       const outcome = attempt(() => call.real({ ...call.caller, nowait: true }));
       if (isPromise(outcome.value)) throw new Error(`${call.text}: with nowait it answers with a promise`);
-      if (outcome.code !== 'EAGAIN') return outcome;
+      if (outcome.code !== 'EAGAIN') return { ...outcome, isAtOnce: true };
     }
     const outcome = attempt(() => call.real(call.caller));
     if (!isPromise(outcome.value)) return outcome;
@@ -775,6 +840,7 @@ class TreeWorld {
       caller,
       real: (by) => file.read(by, into, pos),
       model: () => this.#model.read(handle, length, pos),
+      partly: (bytes) => this.#model.read(handle, Math.min(bytes, length), pos),
       settle: (count: number, expected: Uint8Array) => {
         assertSameBytes(into.subarray(0, count), expected, `read #${id}`, pos ?? 0);
         check(file.position, handle.pos, 'the position');
@@ -793,6 +859,7 @@ class TreeWorld {
       caller,
       real: (by) => file.write(by, new IovIter(data), pos),
       model: () => this.#model.write(caller, handle, data, pos),
+      partly: (bytes) => this.#model.write(caller, handle, data.subarray(0, bytes), pos),
       space: {
         node: handle.node,
         bytes: data.length,
@@ -817,7 +884,8 @@ class TreeWorld {
 
   #fallocateCall(caller: Caller, { id, handle, file }: Open): Call {
     const prng = this.#prng;
-    const mode = prng.pick([
+    const { unit, allocates } = handle.node.space;
+    const drawn = prng.pick([
       0,
       KEEP_SIZE,
       PUNCH_HOLE | KEEP_SIZE,
@@ -829,11 +897,12 @@ class TreeWorld {
       PUNCH_HOLE,
       0x400,
     ]);
+    const mode = allocates ? drawn : PUNCH_HOLE | KEEP_SIZE;
     const isShift = mode === COLLAPSE_RANGE || mode === INSERT_RANGE;
     const aligned = isShift && prng.chance(0.9);
-    const blocks = Math.ceil(handle.node.data.size / BLOCK);
-    const offset = aligned ? prng.below(blocks + 1) * BLOCK : this.#pos();
-    const length = aligned ? prng.between(1, 3) * BLOCK : prng.chance(0.02) ? 0 : this.#length();
+    const blocks = Math.ceil(handle.node.data.size / unit);
+    const offset = aligned ? prng.below(blocks + 1) * unit : this.#pos();
+    const length = aligned ? prng.between(1, 3) * unit : prng.chance(0.02) ? 0 : this.#length();
     return {
       text: `fallocate #${id} mode ${mode} ${offset}+${length}`,
       caller,
@@ -901,14 +970,16 @@ class TreeWorld {
         }
         handle.pos = found;
         if (pos >= size || found < pos || found > size) throw new Error(`found ${found} in ${size} bytes`);
-        const at = Math.floor(found / BLOCK);
+        const { unit, blockSize } = node.space;
+        const at = Math.floor(found / unit);
+        const blockEnd = (Math.floor(found / blockSize) + 1) * blockSize;
         if (isData) {
           if (firstData >= 0 && firstData < found) throw new Error(`found data at ${found}, it starts before ${firstData}`);
           if (!node.blocks.has(at)) throw new Error(`found data at ${found}, where nothing was written`);
-        } else if (found < size && content.subarray(found, (at + 1) * BLOCK).some((byte) => byte !== 0)) {
+        } else if (found < size && content.subarray(found, blockEnd).some((byte) => byte !== 0)) {
           throw new Error(`found a hole at ${found}, where data is`);
         } else {
-          for (let block = Math.floor(pos / BLOCK); found > pos && block * BLOCK < found; block++) {
+          for (let block = Math.floor(pos / unit); found > pos && block * unit < found; block++) {
             if (!node.blocks.has(block)) throw new Error(`found a hole at ${found}, but block ${block} was never written`);
           }
         }
@@ -1003,6 +1074,7 @@ class TreeWorld {
     this.#say('remount');
     this.#vfs.dropCaches();
     check(this.#vfs.dcache.vnodeCount, 1, 'inodes in core after everything is forgotten');
+    await this.#mount.remount();
     this.#vfs = this.#newVfs();
   }
 
@@ -1054,6 +1126,8 @@ class StepClock implements Clock {
 interface Outcome {
   readonly value: unknown;
   readonly code: string | undefined;
+  /** Of a call with nowait: reads and writes may stop where they would have to wait. */
+  readonly isAtOnce?: boolean;
 }
 
 function attempt(call: () => unknown): Outcome {

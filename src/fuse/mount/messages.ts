@@ -36,6 +36,8 @@ export type FromWorker =
   | ({ readonly kind: 'loaded' } & FilesystemFacts)
   /** INIT is answered: the mount works. */
   | { readonly kind: 'ready'; readonly minor: number }
+  /** The thread is about to stand still: the mount is to be asked something in so many milliseconds, so that it looks at its timers. */
+  | { readonly kind: 'wake'; readonly delayMs: number }
   /** A request failed by a fault, and was answered with EIO. */
   | { readonly kind: 'bug'; readonly request: string; readonly stack: string }
   /** It is over: the session ended, or could not begin. The descriptor is closed. */

@@ -4,7 +4,7 @@ import { isErrnoCode } from '../../base/errno.ts';
 import { FsError, hasCode } from '../../base/fs-error.ts';
 import { maxWriteOf } from '../server/options.ts';
 import { CONTROL_CLOSED } from '../transport/dev-fuse.ts';
-import { type Attachment, attach, passedDescriptor } from './attachment.ts';
+import { type Attachment, attach, passedDescriptor, wake } from './attachment.ts';
 import { type InFlightRequest, Ledger } from './ledger.ts';
 import type { FromWorker, ToWorker, WorkerData } from './messages.ts';
 import { type Metrics, prometheusText } from './metrics.ts';
@@ -121,6 +121,8 @@ export async function mount(source: URL | string, directory: string, options: Mo
   process.once('exit', atExit);
   // A thread that dies while it waits for a request is not gone before that wait is over.
   worker.once('error', () => void attachment.end());
+  const { directory: place } = attachment;
+  if (place !== undefined) talk.wake = () => wake(place);
   const ended = talk.ended.then(async ({ error, died }) => {
     process.removeListener('exit', atExit);
     // Nobody reads the descriptor any more: whoever waits for an answer gets ENOTCONN.
@@ -191,6 +193,9 @@ interface End {
 class Conversation {
   /** When the thread is gone. */
   readonly ended: Promise<End>;
+  /** Has the kernel send the thread some message, if it is mounted somewhere. */
+  wake: () => void = () => {};
+  #alarm: NodeJS.Timeout | undefined;
   #expect: { readonly kind: FromWorker['kind']; readonly resolve: (message: never) => void } | undefined;
 
   constructor(worker: Worker, onBug: NonNullable<MountOptions['onBug']>) {
@@ -198,6 +203,7 @@ class Conversation {
       let end: End = { error: new FsError('EIO', 'mount', { detail: 'the serving thread ended' }), died: true };
       worker.on('message', (message: FromWorker) => {
         if (message.kind === 'bug') onBug(message.request, message.stack);
+        else if (message.kind === 'wake') this.#setAlarm(message.delayMs);
         else if (message.kind === 'ended') {
           end = { error: message.error === undefined ? undefined : errorOf(message.error), died: false };
           // Timers and whatever else a filesystem leaves behind keep it from ending by itself.
@@ -207,8 +213,17 @@ class Conversation {
       worker.once('error', (error) => {
         end = { error: new FsError('EIO', 'mount', { cause: error, detail: String(error.message) }), died: end.died };
       });
-      worker.once('exit', () => resolve(end));
+      worker.once('exit', () => {
+        clearTimeout(this.#alarm);
+        resolve(end);
+      });
     });
+  }
+
+  /** The thread stands still, and has something to do in a while. */
+  #setAlarm(delayMs: number): void {
+    clearTimeout(this.#alarm);
+    this.#alarm = setTimeout(() => this.wake(), delayMs).unref();
   }
 
   /** The next message of this kind. Errors: the one that ended the thread instead. */

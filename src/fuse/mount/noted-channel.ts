@@ -33,6 +33,7 @@ const OPENED_BEFORE: readonly number[] = [
  * kernel has no such option of its own, and lets everybody in for it.
  */
 export class NotedChannel implements FuseChannel {
+  readonly wakeIn?: (delayMs: number) => void;
   readonly backingOpen?: (fd: number) => MaybePromise<number>;
   readonly backingClose?: (backingId: number) => MaybePromise<void>;
   readonly #channel: FuseChannel;
@@ -46,6 +47,7 @@ export class NotedChannel implements FuseChannel {
     this.#channel = channel;
     this.#ledger = ledger;
     this.#owner = owner;
+    if (channel.wakeIn !== undefined) this.wakeIn = channel.wakeIn.bind(channel);
     if (channel.backingOpen !== undefined) this.backingOpen = channel.backingOpen.bind(channel);
     if (channel.backingClose !== undefined) this.backingClose = channel.backingClose.bind(channel);
   }

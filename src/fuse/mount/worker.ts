@@ -25,7 +25,8 @@ async function load(): Promise<FileSystem> {
 
 /** Serves until the mount is over, then ends the filesystem. */
 async function serve(fs: FileSystem, fd: number, directory: string | undefined): Promise<void> {
-  const device = new DevFuse(fd, { control, ...(directory === undefined ? {} : { wake: () => wake(directory) }) });
+  const waking = { wake: () => wake(directory as string), wakeIn: (delayMs: number) => tell({ kind: 'wake', delayMs }) };
+  const device = new DevFuse(fd, { control, ...(directory === undefined ? {} : waking) });
   try {
     const server = new FuseServer(fs, new NotedChannel(device, new Ledger(ledger), owner), options, {
       onReady: ({ minor }) => tell({ kind: 'ready', minor }),

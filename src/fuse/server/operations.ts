@@ -1,3 +1,4 @@
+import { ERRNO } from '../../base/errno.ts';
 import { FsError, hasCode } from '../../base/fs-error.ts';
 import { IovIter } from '../../base/iov-iter.ts';
 import { type MaybePromise, run, type Task, then, wait } from '../../base/task.ts';
@@ -614,7 +615,7 @@ export const HANDLERS: ReadonlyMap<number, Handler> = new Map<number, Handler>([
       if (isDots(request)) return answerEntry(context, reply, lookupDots(context, request, caller), nodeid, undefined);
       const text = name(context, request);
       return then(context.fs.lookup(caller, nodeid, text), (entry) => {
-        if (entry === undefined) return reply.fail(new FsError('ENOENT', 'lookup'));
+        if (entry === undefined) return reply.error(-ERRNO.ENOENT);
         return answerEntry(context, reply, entry, nodeid, text);
       });
     },
@@ -810,7 +811,7 @@ export const HANDLERS: ReadonlyMap<number, Handler> = new Map<number, Handler>([
     (context, request, caller, reply) => {
       const { size } = request.getxattr_in;
       return then(context.fs.getxattr(caller, request.nodeid, attributeName(request)), (value) => {
-        if (value === undefined) throw new FsError('ENODATA', 'getxattr');
+        if (value === undefined) return reply.error(-ERRNO.ENODATA);
         return answerSized(context, reply, size, value);
       });
     },

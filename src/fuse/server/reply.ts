@@ -82,7 +82,11 @@ export class PendingReply {
   }
 
   fail(error: unknown): boolean {
-    const errno = errnoOf(error);
+    return this.error(errnoOf(error));
+  }
+
+  /** A negative errno as answer: for what is asked often and is mostly not there, since making an error takes longer than many a request. */
+  error(errno: number): boolean {
     return this.send((encoder) => encoder.error(errno), undefined, errno);
   }
 }

@@ -112,6 +112,8 @@ export class FuseServer implements OperationContext {
   readonly #poolSize: number;
   readonly #pool: Uint8Array[] = [];
   #isEnding = false;
+  /** When the channel was asked to wake us, time of performance.now(). */
+  #alarm = 0;
   /** A handler is running. */
   #isDispatching = false;
   #lockWaits = 0;
@@ -180,7 +182,7 @@ export class FuseServer implements OperationContext {
   async run(): Promise<void> {
     try {
       while (!this.#isEnding) {
-        const received = this.#channel.receive(this.#buffer, this.#isIdle());
+        const received = this.#channel.receive(this.#buffer, this.#isIdle() && this.#isWokenInTime());
         const length = isPromise(received) ? await received : received;
         if (length === SESSION_END) break;
         this.#serve(length);
@@ -209,6 +211,20 @@ export class FuseServer implements OperationContext {
       !this.notify.isRetrieving &&
       !this.fs.needsEventLoop
     );
+  }
+
+  /** Whoever stands still in the channel is woken before a timer of the filesystem is due for long. */
+  #isWokenInTime(): boolean {
+    const { nextDue } = this.fs;
+    if (nextDue === undefined) return true;
+    const now = performance.now();
+    if (nextDue <= now || this.#channel.wakeIn === undefined) return false;
+    // One that comes earlier does no harm, and asks for the next.
+    if (this.#alarm <= now || this.#alarm > nextDue) {
+      this.#channel.wakeIn(nextDue - now);
+      this.#alarm = nextDue;
+    }
+    return true;
   }
 
   /** What is under way ends before the filesystem does; what never ends is waited for no longer than END_WAIT_MS. */

@@ -28,6 +28,11 @@ export interface FuseChannel {
    */
   notify(bytes: Uint8Array): Promise<void>;
   /**
+   * Ends a receive that blocks, by a message that means nothing, soon after `delayMs` milliseconds, counted from now. The last call counts.
+   * Where it is absent, nobody wakes who blocks.
+   */
+  wakeIn?(delayMs: number): void;
+  /**
    * Registers an open file of the host, to be read and written by the kernel itself. Where it is absent there is no passthrough.
    *
    * Shape:   the kernel's number of it, above 0.

@@ -19,6 +19,8 @@ export interface DevFuseOptions {
   readonly mailbox?: Uint8Array;
   /** Makes the kernel send some message, so that a wait in the pool ends. Called at close(). */
   readonly wake?: () => void;
+  /** Has another thread do so after a while, milliseconds. The last call counts. */
+  readonly wakeIn?: (delayMs: number) => void;
 }
 
 /** Values of control[0]. */
@@ -38,6 +40,7 @@ export class DevFuse implements FuseChannel {
   readonly fd: number;
   /** Resolves when the descriptor is closed, and the thread of notifications gone. Never fails. */
   readonly closed: Promise<void>;
+  readonly wakeIn?: (delayMs: number) => void;
   readonly #options: DevFuseOptions;
   readonly #end: Deferred<void> = deferred<void>();
   #isClosed = false;
@@ -47,6 +50,7 @@ export class DevFuse implements FuseChannel {
   constructor(fd: number, options: DevFuseOptions = {}) {
     this.fd = fd;
     this.#options = options;
+    if (options.wakeIn !== undefined) this.wakeIn = options.wakeIn;
     this.closed = this.#end.promise;
   }
 
