@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { systemClock } from './clock.ts';
+import { type Clock, systemClock, WatchedClock } from './clock.ts';
 
 test('time does not go back, and a yield lets timers and I/O that are due go first', async () => {
   const before = systemClock.now();
@@ -47,4 +47,30 @@ test('a delay longer than the host can count is long, not short', async () => {
   process.off('warning', warn);
   for (const stop of stops) stop();
   assert.deepEqual(warnings, []);
+});
+
+test('a watched clock says when the first of its timers is due, and nothing once all fired or were cancelled', () => {
+  let now = 100;
+  const fires: (() => void)[] = [];
+  let cancelled = 0;
+  const clock: Clock = {
+    now: () => now,
+    yield: async () => {},
+    timer: (_delayMs, fire) => {
+      fires.push(fire);
+      return () => cancelled++;
+    },
+  };
+  const watched = new WatchedClock(clock);
+  assert.equal(watched.nextDue, undefined);
+  const seen: string[] = [];
+  const cancel = watched.timer(50, () => seen.push(`first ${watched.nextDue}`));
+  now = 110;
+  watched.timer(20, () => seen.push(`second ${watched.nextDue}`));
+  assert.equal(watched.nextDue, 130);
+  fires[1]?.();
+  assert.deepEqual(seen, ['second 150']);
+  cancel();
+  assert.equal(cancelled, 1);
+  assert.equal(watched.nextDue, undefined);
 });

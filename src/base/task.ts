@@ -11,10 +11,26 @@ export function isPromise(value: unknown): value is Promise<unknown> {
   return typeof value === 'object' && value !== null && typeof (value as { then?: unknown }).then === 'function';
 }
 
-/** Inside a Task: the value itself, or what the promise resolves to. */
-export function* wait<T>(value: MaybePromise<T>): Task<T> {
-  return (isPromise(value) ? yield value : value) as T;
+/**
+ * Inside a Task, and for `yield*` at once: the value itself, or what the promise resolves to. Most values are there already, and a generator for
+ * each would take longer than much of what the Tasks do: one object answers for all of them.
+ */
+export function wait<T>(value: MaybePromise<T>): Task<T> {
+  if (isPromise(value)) return resolved(value) as Task<T>;
+  atHand.step.value = value;
+  return atHand as unknown as Task<T>;
 }
+
+function* resolved(value: PromiseLike<unknown>): Task<unknown> {
+  return yield value;
+}
+
+/** A Task that has ended before it begins: with the value of the last wait(). */
+const atHand = {
+  step: { done: true, value: undefined as unknown },
+  next: () => atHand.step,
+  [Symbol.iterator]: () => atHand,
+};
 
 /** Runs a Task: answers at once when it never waits, and with a promise otherwise. What the Task throws before its first wait is thrown. */
 export function run<T>(task: Task<T>): MaybePromise<T> {

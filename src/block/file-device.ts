@@ -30,8 +30,11 @@ export interface FileDeviceOptions {
   size?: number;
   /** Makes the file if it is missing, and gives it `size` bytes, sparse, if it is shorter. */
   create?: boolean;
-  /** Blocks the thread in every call and completes inside submit(). For scripts, and for threads that have nothing else to do. */
-  sync?: boolean;
+  /**
+   * Blocks the thread in every call and completes inside submit(). For scripts, and for threads that have nothing else to do. 'transfers': but
+   * for flushes, which take so long that a thread had better do something else meanwhile.
+   */
+  sync?: boolean | 'transfers';
 }
 
 /** The calls that a FileDevice makes on its file, so that a test can make them fail. */
@@ -62,6 +65,8 @@ export const syncFileIo: FileIo = {
   },
   retry: (again) => again(),
 };
+
+export const syncTransferIo: FileIo = { ...syncFileIo, fdatasync: asyncFileIo.fdatasync };
 
 // `done` stays outside the try: what it throws is not the call's.
 function attempt(call: () => number, done: (error: unknown, count: number) => void): void {
@@ -130,7 +135,7 @@ export class FileDevice implements BlockDevice {
    * Errors: the host's; EISDIR, ENOTBLK for what is neither file nor block device; EINVAL if the host refuses O_DIRECT there, if `size`
    *         does not fit the device, or for `create` without `size`; ENOTSUP where the size of a block device cannot be found.
    */
-  static open(path: string, options: FileDeviceOptions = {}, io: FileIo = options.sync === true ? syncFileIo : asyncFileIo): FileDevice {
+  static open(path: string, options: FileDeviceOptions = {}, io: FileIo = ioOf(options)): FileDevice {
     if (options.create === true && (options.size === undefined || options.readOnly === true)) {
       throw new FsError('EINVAL', 'open', { path, detail: 'create needs a size and a writable device' });
     }
@@ -329,6 +334,11 @@ export class FileDevice implements BlockDevice {
       for (const done of served) done(this.#syncErrno);
     });
   }
+}
+
+function ioOf({ sync }: FileDeviceOptions): FileIo {
+  if (sync === 'transfers') return syncTransferIo;
+  return sync === true ? syncFileIo : asyncFileIo;
 }
 
 let zeroes: Uint8Array | undefined;

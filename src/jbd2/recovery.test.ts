@@ -32,7 +32,7 @@ import {
   readJournalSuperblock,
 } from './journal-format.ts';
 import { JournalLocation } from './journal-location.ts';
-import { OverlaySink, recoverJournal } from './recovery.ts';
+import { appendTransaction, DeviceSink, OverlaySink, recoverJournal } from './recovery.ts';
 
 const V3 = { s_feature_incompat: 0x10, s_checksum_type: 4 };
 const V3_ASYNC = { s_feature_incompat: 0x14, s_checksum_type: 4 };
@@ -100,7 +100,7 @@ function startOf(bdev: MemoryDevice): number {
 
 test('an empty log is left alone', () => {
   const bdev = makeVolume({ s_sequence: 9 });
-  const result = { replayed: 0, revoked: 0, transactions: 0, lastTid: 8, nextSequence: 9, errno: 0, fastCommits: [] };
+  const result = { replayed: 0, revoked: 0, transactions: 0, lastTid: 8, nextSequence: 9, head: 0, errno: 0, fastCommits: [] };
   assert.deepEqual(recoverVolume(bdev), result);
 });
 
@@ -115,10 +115,43 @@ test('transactions are replayed in order, and the log is empty with a sequence n
     { writes: [[3, 2]] },
   ]);
   const result = recoverVolume(bdev);
-  assert.deepEqual(result, { replayed: 3, revoked: 0, transactions: 2, lastTid: 6, nextSequence: 8, errno: 0, fastCommits: [] });
+  assert.deepEqual(result, { replayed: 3, revoked: 0, transactions: 2, lastTid: 6, nextSequence: 8, head: 8, errno: 0, fastCommits: [] });
   assert.deepEqual([home(bdev, 3), home(bdev, 4)], [2, 1]);
   const { sb } = now(locate(bdev).readSuperblock());
   assert.deepEqual([sb.s_start, sb.s_sequence], [0, 8]);
+});
+
+test('a transaction is added to a log that was replayed, all of it or nothing whatever a power cut leaves', () => {
+  for (const fields of [{}, V3, { s_feature_compat: 1 }]) {
+    const { bdev } = makeLog(fields, [{ writes: [[3, 1]] }, { writes: [[4, 1]] }], JOURNAL_BLOCKS - 5);
+    const location = locate(bdev);
+    const sink = new DeviceSink(bdev, BLOCK_SIZE);
+    const result = now(recoverJournal(location, VOLUME_BLOCKS, sink));
+    const device = new RecordingDevice(bdev);
+    const data = [3, 5, 6].map((blocknr) => ({ blocknr, data: new Uint8Array(BLOCK_SIZE).fill(blocknr === 5 ? 0 : 9) }));
+    // One that has to be escaped.
+    (data[2] as { data: Uint8Array }).data.set([0xc0, 0x3b, 0x39, 0x98]);
+    now(appendTransaction(locate(device), result, data, { sec: 200, nsec: 0 }));
+
+    const seen = new Set<string>();
+    for (const state of device.crashStates(new Prng(1), { statesPerCut: 32 })) {
+      const left = state.materialise();
+      const { fastCommits, lastTid } = recoverVolume(left);
+      assert.deepEqual(fastCommits, []);
+      seen.add(`${lastTid}: ${[3, 4, 5, 6].map((blocknr) => home(left, blocknr))}`);
+    }
+    assert.deepEqual([...seen].sort(), ['6: 1,1,0,0', '7: 9,1,0,9']);
+  }
+});
+
+test('a transaction that a log has no room for is not added', () => {
+  const { bdev } = makeLog(V3, [{ writes: [[3, 1]] }]);
+  const result = now(recoverJournal(locate(bdev), VOLUME_BLOCKS, new DeviceSink(bdev, BLOCK_SIZE)));
+  const blocks = Array.from({ length: JOURNAL_BLOCKS }, (_, i) => ({ blocknr: i, data: new Uint8Array(BLOCK_SIZE) }));
+  assert.throws(
+    () => now(appendTransaction(locate(bdev), result, blocks, { sec: 200, nsec: 0 })),
+    (error) => hasCode(error, 'ENOSPC'),
+  );
 });
 
 test('a log that wraps is replayed', () => {
@@ -177,6 +210,7 @@ test('a revoke covers its own transaction and those before it, not those behind 
     transactions: 4,
     lastTid: 8,
     nextSequence: 10,
+    head: 14,
     errno: 0,
     fastCommits: [],
   });

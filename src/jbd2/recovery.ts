@@ -157,10 +157,17 @@ function* append(
       return { logged, tag: { blocknr, flags, checksum: format.dataCsum(tid, logged) } };
     });
     const from = out.length;
-    out.push(format.descriptor(tid, part.map(({ tag }) => tag)), ...part.map(({ logged }) => logged));
+    out.push(
+      format.descriptor(
+        tid,
+        part.map(({ tag }) => tag),
+      ),
+      ...part.map(({ logged }) => logged),
+    );
     if (format.csumVersion === 1) for (const block of out.slice(from)) crc = format.addToTransaction(crc, block);
   }
-  if (out.length + 1 > last - first - 1) throw new FsError('ENOSPC', 'mount', { detail: `journal: ${out.length + 1} blocks of fast commits` });
+  if (out.length + 1 > last - first - 1)
+    throw new FsError('ENOSPC', 'mount', { detail: `journal: ${out.length + 1} blocks of fast commits` });
 
   // From here on the log begins with a transaction that is not there yet, and says what it said.
   yield* wait(location.writeSuperblock({ ...sb, s_start: head, s_sequence: tid, s_head: 0 }));

@@ -63,7 +63,8 @@ export class GuardedDevice implements BlockDevice {
     if (bio.op !== REQ_OP_FLUSH && !(bio.addr >= 0 && bio.addr + bio.length <= this.size)) {
       this.violation ??= new Error(`bytes ${bio.addr}+${bio.length} of a device of ${this.size}`).stack ?? 'outside';
     }
-    if (this.#isReadOnly && bio.op !== REQ_OP_READ) this.violation ??= new Error(`request ${bio.op} of a read-only mount`).stack ?? 'a write';
+    if (this.#isReadOnly && bio.op !== REQ_OP_READ)
+      this.violation ??= new Error(`request ${bio.op} of a read-only mount`).stack ?? 'a write';
     this.#below.submit(bio);
   }
 }
@@ -135,7 +136,8 @@ class Session {
     if (root === undefined) return;
     this.found.push({ entry: root, parent: fs.root, name: '' });
     const seen = new Set<number>([fs.root]);
-    for (let next = 0; next < this.found.length && this.found.length < INODES_MAX; next++) await this.#look(fs, this.found[next] as Found, seen);
+    for (let next = 0; next < this.found.length && this.found.length < INODES_MAX; next++)
+      await this.#look(fs, this.found[next] as Found, seen);
     if (writes) {
       for (let step = 0; step < 40; step++) await this.#change(fs);
       await this.attempt('syncfs', () => fs.syncfs(ROOT));
@@ -167,7 +169,9 @@ class Session {
     let pos: number | undefined = 0;
     for (let count = 0; count < 20 && pos !== undefined; count++) {
       const from: number = pos;
-      pos = await this.attempt(`lseek of ${what}`, () => fs.lseek(ROOT, node, open.fh, from, count % 2 === 0 ? uapi.SEEK_DATA : uapi.SEEK_HOLE));
+      pos = await this.attempt(`lseek of ${what}`, () =>
+        fs.lseek(ROOT, node, open.fh, from, count % 2 === 0 ? uapi.SEEK_DATA : uapi.SEEK_HOLE),
+      );
     }
     await this.attempt(`release of ${what}`, () => fs.release(node, open.fh));
   }

@@ -48,7 +48,14 @@ export const MODEL_KINDS: readonly ModelKind[] = [
   { name: 'uncached', options: '-t ext4 -b 4096', blockSize: 4096, mount: { uncached: true } },
   { name: 'uncached, inline data', options: '-t ext4 -b 4096 -O inline_data', blockSize: 4096, mount: { uncached: true } },
   { name: 'uncached ext2', options: '-t ext2 -b 4096', blockSize: 4096, hasPointers: true, mount: { uncached: true } },
-  { name: 'uncached, clusters', options: '-t ext4 -b 4096 -O bigalloc -C 16384', blockSize: 4096, clusterSize: 16384, size: 64, mount: { uncached: true } },
+  {
+    name: 'uncached, clusters',
+    options: '-t ext4 -b 4096 -O bigalloc -C 16384',
+    blockSize: 4096,
+    clusterSize: 16384,
+    size: 64,
+    mount: { uncached: true },
+  },
   { name: 'data in the journal', options: '-t ext4 -b 4096', blockSize: 4096, mount: { data: 'journal' } },
   {
     name: 'everything new',

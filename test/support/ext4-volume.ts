@@ -10,6 +10,7 @@ import { ensure } from './loop-mount.ts';
 
 const ENV = { ...process.env, PATH: `${process.env['PATH'] ?? ''}:/usr/sbin:/sbin`, LC_ALL: 'C' };
 const CHUNK = 65536;
+const ZEROS = Buffer.alloc(CHUNK);
 
 /** Why there are no volumes here, as text; undefined where there are. */
 export function whyNoE2fsprogs(): string | undefined {
@@ -42,10 +43,14 @@ export function loadImage(path: string, size: number): MemoryDevice {
   const chunk = new Uint8Array(CHUNK);
   for (let at = 0; at < size; at += CHUNK) {
     const count = readSync(fd, chunk, 0, CHUNK, at);
-    if (chunk.subarray(0, count).some((byte) => byte !== 0)) bdev.write(at, chunk.subarray(0, count));
+    if (!isZero(chunk.subarray(0, count))) bdev.write(at, chunk.subarray(0, count));
   }
   closeSync(fd);
   return bdev;
+}
+
+function isZero(bytes: Uint8Array): boolean {
+  return ZEROS.compare(bytes, 0, bytes.length, 0, bytes.length) === 0;
 }
 
 /** Writes a device into an image file; what is zero stays a hole. */
@@ -54,7 +59,7 @@ export function saveImage(bdev: MemoryDevice, path: string): void {
   ftruncateSync(fd, bdev.size);
   for (let at = 0; at < bdev.size; at += CHUNK) {
     const chunk = bdev.read(at, Math.min(CHUNK, bdev.size - at));
-    if (chunk.some((byte) => byte !== 0)) writeSync(fd, chunk, 0, chunk.length, at);
+    if (!isZero(chunk)) writeSync(fd, chunk, 0, chunk.length, at);
   }
   closeSync(fd);
 }

@@ -3,7 +3,7 @@ import type { Caller } from '../../src/vfs/caller.ts';
 import { O_DIRECTORY, O_NOATIME, O_RDONLY } from '../../src/vfs/uapi.ts';
 import type { Vfs } from '../../src/vfs/vfs.ts';
 import { assertSameBytes } from './model.ts';
-import { type TreeHandle, type TreeModel, type TreeNode } from './tree-model.ts';
+import type { TreeHandle, TreeModel, TreeNode } from './tree-model.ts';
 
 /**
  * Compares a real tree with the model of it: every name, attribute and extended attribute, and with `hasData` every byte. The caller may do

@@ -7,8 +7,8 @@ import { MemFs } from '../../src/fs/memfs/mem-fs.ts';
 import { PageCache } from '../../src/pagecache/page-cache.ts';
 import type { Attr, DirEntry, Timespec } from '../../src/vfs/attr.ts';
 import { type Caller, callerOf, ROOT } from '../../src/vfs/caller.ts';
-import type { FileSystem } from '../../src/vfs/file-system.ts';
 import type { FileDescription } from '../../src/vfs/file-description.ts';
+import type { FileSystem } from '../../src/vfs/file-system.ts';
 import type { FileView } from '../../src/vfs/file-view.ts';
 import * as uapi from '../../src/vfs/uapi.ts';
 import { Vfs } from '../../src/vfs/vfs.ts';
@@ -318,7 +318,9 @@ class TreeWorld {
     this.#model.isConcurrent = true;
     const expected = calls.map((call) => attempt(call.model));
     this.#model.isConcurrent = false;
-    const pending = calls.map((call) => this.#start(call.partly !== undefined && this.#mount.subject !== undefined ? { ...call, isOnce: true } : call));
+    const pending = calls.map((call) =>
+      this.#start(call.partly !== undefined && this.#mount.subject !== undefined ? { ...call, isOnce: true } : call),
+    );
     if (this.#prng.chance(0.2)) this.#vfs.dropCaches();
     const actual = await Promise.all(pending);
     for (const [i, call] of calls.entries()) finish(call, actual[i] as Outcome, expected[i] as Outcome);

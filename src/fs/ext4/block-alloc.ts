@@ -28,7 +28,8 @@ export interface AllocOptions {
   readonly end?: number;
 }
 
-/** Kept back for what must not fail: tree blocks of data that was accepted. Clusters at most. */
+/** Kept back for what must not fail: tree blocks of data that was accepted. One cluster of so many, and clusters at most: as the kernel does. */
+const INTERNAL_RESERVE_SHARE = 50;
 const INTERNAL_RESERVE_MAX = 4096;
 /** Groups whose bitmaps are read for one request before any free run does. */
 const GROUPS_TRIED = 64;
@@ -65,10 +66,12 @@ export class BlockAllocator {
   readonly internalReserve: number;
   /** Clusters that come back with the next commit. */
   leaving = 0;
+  /** Of the promises, those that the handle which runs makes true: they keep nothing from it. */
+  redeeming = 0;
 
   constructor(sb: Ext4Sb) {
     this.#sb = sb;
-    this.internalReserve = Math.min(INTERNAL_RESERVE_MAX, Math.floor(sb.es.freeClusters / 50));
+    this.internalReserve = Math.min(INTERNAL_RESERVE_MAX, Math.floor(sb.es.blocksCount / sb.es.clusterRatio / INTERNAL_RESERVE_SHARE));
   }
 
   /** Clusters that file data can still have: of root's own with `isRoot`. */
@@ -256,6 +259,9 @@ export class BlockAllocator {
         this.#sb.noteError(error, 0, groups.blockBitmap[g] as number);
         return undefined;
       }
+      // Somebody else who looks may have been faster, and holds something in it by now.
+      const made = this.#maps.get(g);
+      if (made !== undefined) return made;
       busy = new Uint32Array(bh.data.slice().buffer);
     }
     const map = { busy, runMax: Number.POSITIVE_INFINITY };
@@ -341,7 +347,8 @@ export function* charge(h: Handle, inode: Ext4Inode, bytes: number): Task<void> 
  */
 export function* allocBlocks(h: Handle, inode: Ext4Inode, options: AllocOptions): Task<BlockRun> {
   const { allocator, es } = inode.sb;
-  const room = options.useReserved === true ? Math.max(0, es.freeClusters - es.dirtyClusters) : allocator.available(true);
+  const owed = Math.max(0, es.dirtyClusters - allocator.redeeming);
+  const room = options.useReserved === true ? Math.max(0, es.freeClusters - owed) : allocator.available(true);
   if (room < Math.ceil((options.countMin ?? 1) / es.clusterRatio)) throw new FsError('ENOSPC', 'write');
   const run = yield* allocator.hold({ ...options, count: Math.min(options.count, room * es.clusterRatio) });
   h.onRollback(() => allocator.letGo(run));

@@ -1,8 +1,8 @@
 import { assert } from '../../base/assert.ts';
-import { FsError } from '../../base/fs-error.ts';
+import { FsError, hasCode } from '../../base/fs-error.ts';
 import { RangeSet } from '../../base/range-set.ts';
 import { roundDown, roundUp } from '../../base/ranges.ts';
-import { isPromise, type MaybePromise, run, type Task, wait } from '../../base/task.ts';
+import { type MaybePromise, run, type Task, wait } from '../../base/task.ts';
 import { blockFileIo } from '../../iomap/block-file-io.ts';
 import { firstUntouched, releaseDelalloc } from '../../iomap/delalloc.ts';
 import type { DirectFileIo } from '../../iomap/direct-file.ts';
@@ -17,6 +17,7 @@ import {
   IOMAP_DELALLOC,
   IOMAP_DIRECT,
   IOMAP_F_DIRTY,
+  IOMAP_F_MERGED,
   IOMAP_F_NEW,
   IOMAP_HOLE,
   IOMAP_INLINE,
@@ -45,7 +46,7 @@ import { modifyInode, sizeMaxOf } from './inode-table.ts';
 import { isJournalled, journalledFileIo } from './journalled-data.ts';
 import { addOrphan, isOrphan, removeOrphan } from './orphan.ts';
 import { modifySuperblock } from './superblock.ts';
-import { CREDITS, look, update } from './update.ts';
+import { atOnce, CREDITS, look, update } from './update.ts';
 
 /** Blocks that one delayed or direct allocation takes at most. */
 const RUN_MAX = 32768;
@@ -100,7 +101,7 @@ interface Ways {
  * flush of the commit comes before what makes them reachable. So no crash shows old bytes in new blocks, and nothing leaks (data=ordered).
  *
  * Invariants:
- * 1. es.dirtyClusters counts the clusters of all `delayed` ranges.
+ * 1. es.dirtyClusters counts the clusters of all `delayed` ranges, and the blocks of pointers that they may need.
  * 2. Every dirty block of the cache inside i_size is mapped, unwritten or delayed.
  * 3. owner.size <= i_size, and all bytes below owner.size are on the device or in a hole.
  */
@@ -216,11 +217,8 @@ export class Ext4Data {
 
   #begin(file: Ext4File, pos: number, length: number, flags: number, map: Iomap): MaybePromise<void> {
     const nowait = (flags & IOMAP_NOWAIT) !== 0;
-    if (nowait && this.#sb.log.lock.isExclusive) throw new FsError('EAGAIN', 'read');
-    const done = run(this.#beginTask(file, pos, length, flags, map));
-    if (!nowait || !isPromise(done)) return done;
-    done.catch(() => {});
-    throw new FsError('EAGAIN', 'read');
+    const task = this.#beginTask(file, pos, length, flags, map);
+    return nowait ? atOnce(this.#sb, 'read', task) : run(task);
   }
 
   *#beginTask(file: Ext4File, pos: number, length: number, flags: number, map: Iomap): Task<void> {
@@ -236,8 +234,18 @@ export class Ext4Data {
       if ((flags & (IOMAP_OVERWRITE_ONLY | IOMAP_NOWAIT)) !== 0) throw new FsError('EAGAIN', 'write');
       yield* this.#leaveInline(file);
     }
-    yield* look(this.#sb, () => this.#map(file, pos, map));
-    if (!isWrite) return;
+    const body = (): Task<void> => {
+      map.clear();
+      // A hole is still one when it is filled: all in one look.
+      return look(this.#sb, () => this.#mapFor(file, pos, length, isWrite ? flags : 0, map));
+    };
+    yield* isWrite ? this.#withRoom(body) : body();
+  }
+
+  /** The mapping around `pos`; for a write a hole gets a promise of space, or blocks. */
+  *#mapFor(file: Ext4File, pos: number, length: number, flags: number, map: Iomap): Task<void> {
+    yield* this.#map(file, pos, map);
+    if ((flags & IOMAP_WRITE) === 0) return;
     const isDirect = (flags & IOMAP_DIRECT) !== 0;
     if (map.type === IOMAP_DELALLOC && isDirect) throw new FsError('ENOTBLK', 'write'); // somebody dirtied it meanwhile
     if (map.type !== IOMAP_HOLE || (flags & IOMAP_ZERO) !== 0) return;
@@ -246,7 +254,7 @@ export class Ext4Data {
     const first = Math.floor(pos / blockSize);
     const end = Math.min(Math.ceil((pos + length) / blockSize), Math.ceil(map.end / blockSize), first + RUN_MAX);
     if (isDirect && isJournalled(file.owner)) throw new FsError('ENOTBLK', 'write');
-    if (isDirect) yield* look(this.#sb, () => this.#holdDirect(file, first, end, map));
+    if (isDirect) yield* this.#holdDirect(file, first, end, map);
     else this.#delay(file, first, end, map);
   }
 
@@ -254,14 +262,22 @@ export class Ext4Data {
   *#map(file: Ext4File, pos: number, map: Iomap): Task<void> {
     const { blockSize, owner } = file;
     const first = Math.floor(pos / blockSize);
-    const found = yield* mapBlocks(owner, first);
     map.validityCookie = file.sequence;
+    if (first >= EXT_MAX_BLOCKS) {
+      // The page around the end of the largest file reaches past what a map has numbers for.
+      map.type = IOMAP_HOLE;
+      map.offset = first * blockSize;
+      map.length = blockSize;
+      return;
+    }
+    const found = yield* mapBlocks(owner, first);
     map.bdev = this.#sb.bdev;
     if (found.pblk !== 0) {
       map.type = found.isUnwritten ? IOMAP_UNWRITTEN : IOMAP_MAPPED;
       map.offset = found.lblk * blockSize;
       map.length = found.count * blockSize;
       map.addr = found.pblk * blockSize;
+      if (!owner.hasExtents) map.flags |= IOMAP_F_MERGED; // each block has a pointer of its own
       if (owner.datasyncTid > 0 && !this.#sb.log.isCommitted(owner.datasyncTid)) map.flags |= IOMAP_F_DIRTY;
       return;
     }
@@ -277,8 +293,14 @@ export class Ext4Data {
   /** For a change all that fits into the inode; otherwise what is stored there, and a hole behind it. */
   #mapInline(file: Ext4File, pos: number, changes: boolean, map: Iomap): void {
     const { owner } = file;
-    const stored = readInline(owner);
+    let stored = readInline(owner);
     map.validityCookie = file.sequence;
+    if (!changes && file.size > stored.length) {
+      // The kernel leaves files that are longer than what is stored: zeros follow, and holes begin with blocks.
+      const padded = new Uint8Array(roundUp(Math.max(stored.length, 1), file.blockSize));
+      padded.set(stored);
+      stored = padded;
+    }
     if (!changes && pos >= stored.length) {
       map.type = IOMAP_HOLE;
       map.offset = stored.length;
@@ -307,20 +329,28 @@ export class Ext4Data {
 
   /** Promises as much of [first, end) as there is space for, and one block at least. Returns the end of it. Errors: ENOSPC. */
   #promise(file: Ext4File, first: number, end: number): number {
-    const { allocator, clusterRatio } = this.#sb;
+    const { allocator, clusterRatio, es } = this.#sb;
     const room = allocator.available(file.isRoots);
     // Whole clusters: a cluster that is promised or in use already counts again, and that is given back with the rest.
     const clusters = Math.min(Math.ceil(end / clusterRatio) - Math.floor(first / clusterRatio), room);
     if (clusters <= 0) throw new FsError('ENOSPC', 'write');
-    const stop = Math.min(end, (Math.floor(first / clusterRatio) + clusters) * clusterRatio);
-    this.#addDelayed(file, first, stop);
-    return stop;
+    let stop = Math.min(end, (Math.floor(first / clusterRatio) + clusters) * clusterRatio);
+    for (;;) {
+      const before = es.dirtyClusters;
+      this.#addDelayed(file, first, stop);
+      const excess = es.dirtyClusters - before - room;
+      if (file.owner.hasExtents || excess <= 0) return stop;
+      // Blocks of pointers need space, too.
+      this.#forgetDelayed(file, first, stop);
+      stop -= excess;
+      if (stop <= first) throw new FsError('ENOSPC', 'write');
+    }
   }
 
   #addDelayed(file: Ext4File, first: number, end: number): void {
-    const before = clustersOf(file.delayed, first, end, this.#sb.clusterRatio);
+    const before = promisedTo(file, first, end);
     file.delayed.add(first, end);
-    const after = clustersOf(file.delayed, first, end, this.#sb.clusterRatio);
+    const after = promisedTo(file, first, end);
     this.#sb.es.dirtyClusters += after - before;
   }
 
@@ -328,9 +358,9 @@ export class Ext4Data {
   #forgetDelayed(file: Ext4File, first: number, end: number): void {
     if (file.delayed.isEmpty) return;
     this.#letGo(file, first, end);
-    const before = clustersOf(file.delayed, first, end, this.#sb.clusterRatio);
+    const before = promisedTo(file, first, end);
     file.delayed.delete(first, end);
-    const after = clustersOf(file.delayed, first, end, this.#sb.clusterRatio);
+    const after = promisedTo(file, first, end);
     this.#sb.allocator.withdraw(before - after);
   }
 
@@ -350,12 +380,34 @@ export class Ext4Data {
     return 0;
   }
 
-  /** Chooses blocks for [first, hole), a hole of which `first` is not held: as many as come in one run. The range is delayed. */
+  /** Runs `body`, which holds no lock of the log; again where only what is freed and not yet durable keeps it from finding blocks. */
+  *#withRoom<T>(body: () => Task<T>): Task<T> {
+    const { allocator, log } = this.#sb;
+    try {
+      return yield* body();
+    } catch (error) {
+      if (!hasCode(error, 'ENOSPC') || allocator.leaving === 0) throw error;
+    }
+    yield* wait(log.commit());
+    return yield* body();
+  }
+
+  /** Chooses blocks for [first, hole), a hole of the device, unless `first` has one: as many as come in one run. The range is delayed. */
   *#hold(file: Ext4File, first: number, hole: number): Task<HeldRun> {
-    const { owner } = file;
+    for (;;) {
+      const known = file.held.find(({ lblk, count }) => first >= lblk && first < lblk + count);
+      const held = known ?? (yield* this.#tryHold(file, first, hole));
+      if (held !== undefined) return held;
+    }
+  }
+
+  /** Undefined where another has chosen blocks for the file meanwhile: what was found does not fit them, it may be. */
+  *#tryHold(file: Ext4File, first: number, hole: number): Task<HeldRun | undefined> {
+    const { owner, sequence } = file;
     const { allocator, clusterRatio } = this.#sb;
     const end = Math.min(hole, file.held.find(({ lblk }) => lblk > first)?.lblk ?? hole);
     const implied = yield* this.#impliedBlock(file, first);
+    if (file.sequence !== sequence) return undefined;
     let run: HeldRun;
     if (implied !== 0) {
       const stop = Math.min(end, first - (first % clusterRatio) + clusterRatio);
@@ -368,6 +420,10 @@ export class Ext4Data {
       const goal = yield* this.#goal(owner, first);
       const wanted = { goal, count: stop - first + skew, useReserved: true };
       const found = yield* allocator.hold(owner.hasExtents ? wanted : { ...wanted, end: POINTER_END });
+      if (file.sequence !== sequence) {
+        allocator.letGo(found);
+        return undefined;
+      }
       run = { lblk: first, start: found.start + skew, count: Math.min(stop - first, found.count - skew) };
       if (clusterRatio > 1) for (let at = 0; at < found.count; at += clusterRatio) file.heldClusters.add(found.start + at);
     }
@@ -392,17 +448,17 @@ export class Ext4Data {
   *#holdDirect(file: Ext4File, first: number, end: number, map: Iomap): Task<void> {
     const { blockSize } = file;
     const stop = this.#promise(file, first, end);
-    let run: HeldRun;
+    let run: HeldRun | undefined;
     try {
       run = yield* this.#hold(file, first, stop);
-    } catch (error) {
-      this.#forgetDelayed(file, first, stop);
-      throw error;
+    } finally {
+      if (run === undefined) this.#forgetDelayed(file, first, stop);
     }
-    this.#forgetDelayed(file, first + run.count, stop);
+    const heldEnd = run.lblk + run.count;
+    if (heldEnd < stop) this.#forgetDelayed(file, heldEnd, stop);
     map.type = IOMAP_MAPPED;
     map.flags |= IOMAP_F_NEW | IOMAP_F_DIRTY;
-    map.offset = first * blockSize;
+    map.offset = run.lblk * blockSize;
     map.length = run.count * blockSize;
     map.addr = run.start * blockSize;
     map.bdev = this.#sb.bdev;
@@ -437,8 +493,12 @@ export class Ext4Data {
     const file = wpc.inode as Ext4File;
     const map = wpc.iomap;
     if (map.covers(pos) && map.validityCookie === file.sequence) return;
-    map.clear();
-    return run(look(this.#sb, () => this.#mapToWrite(file, pos, map)));
+    const sb = this.#sb;
+    const body = (): Task<void> => {
+      map.clear();
+      return look(sb, () => this.#mapToWrite(file, pos, map));
+    };
+    return run(this.#withRoom(body));
   }
 
   *#mapToWrite(file: Ext4File, pos: number, map: Iomap): Task<void> {
@@ -499,10 +559,15 @@ export class Ext4Data {
     try {
       yield* update(sb, 'write', CREDITS + runs.length * 16, function* (h): Task<void> {
         yield* modifyInode(h, owner);
-        for (const run of runs) {
-          const from = Math.max(first, run.lblk);
-          const to = Math.min(stop, run.lblk + run.count);
-          yield* enter(h, owner, from, run.start + (from - run.lblk), to - from);
+        sb.allocator.redeeming = runs.length === 0 ? 0 : promisedTo(file, first, stop);
+        try {
+          for (const run of runs) {
+            const from = Math.max(first, run.lblk);
+            const to = Math.min(stop, run.lblk + run.count);
+            yield* enter(h, owner, from, run.start + (from - run.lblk), to - from);
+          }
+        } finally {
+          sb.allocator.redeeming = 0;
         }
         if (isUnwritten) yield* convert(h, owner, first, stop);
         if (end > owner.size) yield* grow(h, owner, end);
@@ -519,10 +584,10 @@ export class Ext4Data {
   /** What was promised to [first, end) is in the bitmap now. */
   #settle(file: Ext4File, first: number, end: number): void {
     this.#unhold(file, first, end);
-    const { allocator, clusterRatio } = this.#sb;
-    const before = clustersOf(file.delayed, first, end, clusterRatio);
+    const { allocator } = this.#sb;
+    const before = promisedTo(file, first, end);
     file.delayed.delete(first, end);
-    allocator.withdraw(before - clustersOf(file.delayed, first, end, clusterRatio));
+    allocator.withdraw(before - promisedTo(file, first, end));
   }
 
   /** Gives one promised block its place in a handle. */
@@ -664,7 +729,7 @@ export class Ext4Data {
     const sb = this.#sb;
     const end = this.#promise(file, first, Math.min(stop, first + EXT_UNWRITTEN_MAX_LEN));
     try {
-      const run = yield* look(sb, () => this.#hold(file, first, end));
+      const run = yield* this.#withRoom(() => look(sb, () => this.#hold(file, first, end)));
       const { owner } = file;
       yield* update(sb, 'fallocate', CREDITS, function* (h): Task<void> {
         yield* modifyInode(h, owner);
@@ -714,6 +779,43 @@ export class Ext4Data {
     });
     file.sequence++;
   }
+}
+
+/** Clusters promised to what is delayed of [first, end); for a file of block pointers those of all its delayed ranges, and of their pointers. */
+function promisedTo(file: Ext4File, first: number, end: number): number {
+  const { delayed, owner } = file;
+  if (owner.hasExtents || owner.hasInlineData) return clustersOf(delayed, first, end, owner.sb.clusterRatio);
+  return delayed.size + pointerBlocksOf(delayed, owner.sb.blockSize / 4);
+}
+
+/** Blocks of pointers to the file blocks of `set`, if none of them are there yet. `fanout`: pointers in a block. */
+function pointerBlocksOf(set: RangeSet, fanout: number): number {
+  const single = 12;
+  const double = single + fanout;
+  const triple = double + fanout ** 2;
+  // First file block of each tree, and what one of its blocks spans, for each of its levels.
+  const levels = [
+    [single, double, fanout],
+    [double, triple, fanout ** 2],
+    [double, triple, fanout],
+    [triple, Number.POSITIVE_INFINITY, fanout ** 3],
+    [triple, Number.POSITIVE_INFINITY, fanout ** 2],
+    [triple, Number.POSITIVE_INFINITY, fanout],
+  ] as const;
+  let blocks = 0;
+  for (const [from, to, span] of levels) {
+    let next = 0;
+    for (const range of set.ranges()) {
+      const start = Math.max(range.start, from) - from;
+      const end = Math.min(range.end, to) - from;
+      if (start >= end) continue;
+      const begin = Math.max(next, Math.floor(start / span));
+      const stop = Math.ceil(end / span);
+      if (stop > begin) blocks += stop - begin;
+      next = Math.max(next, stop);
+    }
+  }
+  return blocks;
 }
 
 /** Clusters that the ranges of `set` within the clusters of [first, end) touch. */

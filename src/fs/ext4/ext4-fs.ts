@@ -6,7 +6,7 @@ import { roundDown } from '../../base/ranges.ts';
 import { isPromise, type MaybePromise, run, type Task, then, wait } from '../../base/task.ts';
 import { bufferedFileWrite, type FileWriteOptions } from '../../iomap/buffered-file.ts';
 import { bufferedRead } from '../../iomap/buffered-read.ts';
-import { copyRange } from '../../iomap/copy-range.ts';
+import { type CopyRange, copyRange } from '../../iomap/copy-range.ts';
 import { directRead, directWrite } from '../../iomap/direct-file.ts';
 import { fallocate } from '../../iomap/fallocate.ts';
 import { fiemap } from '../../iomap/fiemap.ts';
@@ -107,8 +107,9 @@ import {
   EXT4_SYNC_FL,
   EXT4_VERITY_FL,
 } from './format.ts';
+import { hasIbody } from './ibody.ts';
 import { inlineCapacity, readInline, startInline } from './inline-data.ts';
-import { freeInode } from './inode-alloc.ts';
+import { freeInode, isInodeInUse } from './inode-alloc.ts';
 import { getInode, modifyInode } from './inode-table.ts';
 import { fileIoctl } from './ioctl.ts';
 import { isJournalled } from './journalled-data.ts';
@@ -139,6 +140,8 @@ const ROOT_NODE = 1;
 const INODE_CACHE = 32768;
 /** Bytes that copy_file_range copies for a caller who will not wait. */
 const COPY_AT_ONCE = 128 * 1024;
+/** Bytes that a copy past the cache moves at a time. */
+const COPY_STEP = 1024 * 1024;
 
 export interface Ext4FsOptions {
   /** When reading changes atime. Default 'relatime'. */
@@ -154,6 +157,8 @@ export interface Ext4Volume {
   readonly sb: Ext4Sb;
   readonly superBlock: SuperBlock;
   readonly data: Ext4Data;
+  /** Is something beside the log on its way to the device? */
+  isBusy(): boolean;
   /** All timers of the volume are set by this one. */
   readonly clock: WatchedClock;
   /** Writes the superblock's counters, in the log. */
@@ -225,7 +230,7 @@ export class Ext4Fs extends FileSystem {
   }
 
   override get needsEventLoop(): boolean {
-    return this.#sb.log.isBusy || this.#background.size > 0;
+    return this.#sb.log.isBusy || this.#background.size > 0 || this.#volume.isBusy();
   }
 
   /** What is changed and not committed is committed by a timer. */
@@ -289,6 +294,7 @@ export class Ext4Fs extends FileSystem {
     if (!isPossible || sb.hiddenInodes.has(ino)) throw new FsError('ESTALE', 'lookup');
     const entry = (inode: Ext4Inode): Entry => this.#entry(inode);
     return this.#look(caller, 'lookup', function* () {
+      if (!sb.inodes.has(ino) && !(yield* isInodeInUse(sb, ino))) throw new FsError('ESTALE', 'lookup');
       const inode = yield* getInode(sb, ino);
       if (inode.nlink === 0 && inode.opens === 0 && inode.nlookup === 0) throw new FsError('ESTALE', 'lookup');
       return entry(inode);
@@ -314,6 +320,10 @@ export class Ext4Fs extends FileSystem {
     const isDevice = (inode.mode & S_IFMT) === S_IFCHR || (inode.mode & S_IFMT) === S_IFBLK;
     const { atime, mtime, ctime, crtime = ctime } = inode;
     const delayed = file === undefined ? 0 : file.delayed.size * (this.#sb.blockSize / 512);
+    const hasNsec = inode.extraIsize > 0; // small inodes round times, and have rounded them here already
+    const size = file?.size ?? inode.size;
+    // A file of no blocks would be taken for a hole.
+    const inline = inode.hasInlineData && inode.isRegular ? Math.ceil(size / 512) : 0;
     let rdev = 0;
     if (isDevice) {
       const { major, minor } = deviceOf(inode);
@@ -321,8 +331,8 @@ export class Ext4Fs extends FileSystem {
     }
     return {
       ino: inode.ino,
-      size: file?.size ?? inode.size,
-      blocks: inode.blocks + delayed,
+      size,
+      blocks: inode.blocks + delayed + inline,
       blksize: this.#sb.blockSize,
       mode: inode.mode,
       nlink: inode.nlink,
@@ -330,20 +340,20 @@ export class Ext4Fs extends FileSystem {
       gid: inode.gid,
       rdev,
       atime: atime.sec,
-      atimeNsec: atime.nsec,
+      atimeNsec: hasNsec ? atime.nsec : 0,
       mtime: mtime.sec,
-      mtimeNsec: mtime.nsec,
+      mtimeNsec: hasNsec ? mtime.nsec : 0,
       ctime: ctime.sec,
-      ctimeNsec: ctime.nsec,
+      ctimeNsec: hasNsec ? ctime.nsec : 0,
       btime: crtime.sec,
-      btimeNsec: crtime.nsec,
+      btimeNsec: hasNsec ? crtime.nsec : 0,
     };
   }
 
-  override setattr(caller: Caller, node: NodeId, changes: AttrChanges): MaybePromise<Attr> {
+  override setattr(caller: Caller, node: NodeId, changes: AttrChanges, fh?: Fh): MaybePromise<Attr> {
     const inode = this.#inode(node, 'setattr');
     const { size } = changes;
-    this.#checkChangeable(inode, changes);
+    if (!this.#isOfWrites(changes, fh)) this.#checkChangeable(inode, changes);
     if (size === undefined) return this.#change(caller, 'setattr', (h) => this.#applyChanges(h, inode, changes));
 
     if (isDirectory(inode.mode)) throw new FsError('EISDIR', 'truncate');
@@ -362,6 +372,13 @@ export class Ext4Fs extends FileSystem {
       inode,
       then(resized, () => this.#change(caller, 'setattr', (h) => this.#applyChanges(h, inode, changes))),
     );
+  }
+
+  /** Are these the times of writes that a cache above has kept, told through a file that may write? The writes were allowed. */
+  #isOfWrites(changes: AttrChanges, fh: Fh | undefined): boolean {
+    const handle = fh === undefined ? undefined : this.#handles.get(fh);
+    if (handle === undefined || (handle.flags & O_ACCMODE) === O_RDONLY) return false;
+    return Object.keys(changes).every((name) => name === 'mtime' || name === 'ctime');
   }
 
   /** Errors: EPERM where flags keep the inode as it is. */
@@ -589,7 +606,7 @@ export class Ext4Fs extends FileSystem {
     this.#beginData(caller, 'write', target);
     // A write past the cache ends in a task of its own.
     if (this.#isUncached || (flags & O_DIRECT) !== 0) this.#refuseToWait(caller, 'write');
-    else if (this.#sb.es.hasIncompat(INCOMPAT_INLINE_DATA)) this.#refuseDevice(caller, 'write');
+    else if (isJournalled(inode) || this.#sb.es.hasIncompat(INCOMPAT_INLINE_DATA)) this.#refuseDevice(caller, 'write');
     target.isRoots = mayUseReserved(this.#sb, caller);
     const sync = (inode.flags & EXT4_SYNC_FL) !== 0 ? RWF_SYNC : 0;
     const asked = (iocb.flags & ~(RWF_NOWAIT | RW_KILL_SUIDGID | RW_KILL_SGID)) | sync;
@@ -673,7 +690,7 @@ export class Ext4Fs extends FileSystem {
   #writeOptions(inode: Ext4Inode, file: OpenFile, flags: number): FileWriteOptions {
     const options: { -readonly [K in keyof FileWriteOptions]: FileWriteOptions[K] } = {};
     const mode = modeAfterWrite(inode.mode, flags);
-    const mayHaveCaps = inode.fileAcl !== 0 || inode.ea.some((byte) => byte !== 0);
+    const mayHaveCaps = inode.fileAcl !== 0 || hasIbody(inode);
     if (mode !== inode.mode || mayHaveCaps) {
       const dropCaps = (h: Handle): Task<void> => this.#dropCaps(h, inode);
       const sb = this.#sb;
@@ -724,11 +741,18 @@ export class Ext4Fs extends FileSystem {
   /** Everything about one inode is durable. Shape: as SyncOps.commit. */
   *#commit(inode: Ext4Inode, datasync: boolean): Task<boolean> {
     const sb = this.#sb;
-    if (sb.isReadOnly) return true;
+    if (sb.isReadOnly) return this.#checkWhole('fsync');
     if (inode.isLazy && !datasync) yield* this.#storeTimes(inode);
     const tid = datasync ? inode.datasyncTid : inode.syncTid;
     if (tid === 0 || sb.log.isCommitted(tid)) return false;
     return yield* wait(sb.log.commit(tid));
+  }
+
+  /** True, on a volume that is read-only: nothing waits to be written. Errors: EROFS where an error made it so, and changes are lost. */
+  #checkWhole(syscall: string): true {
+    const cause = this.#sb.log.aborted;
+    if (cause !== undefined) throw new FsError('EROFS', syscall, { cause });
+    return true;
   }
 
   *#storeTimes(inode: Ext4Inode): Task<void> {
@@ -737,7 +761,7 @@ export class Ext4Fs extends FileSystem {
 
   *#commitAll(): Task<boolean> {
     const sb = this.#sb;
-    if (sb.isReadOnly) return true;
+    if (sb.isReadOnly) return this.#checkWhole('syncfs');
     for (const inode of [...sb.lazyInodes]) if (inode.isLazy) yield* this.#storeTimes(inode);
     yield* this.#volume.syncSuper();
     return yield* wait(sb.log.commit());
@@ -786,18 +810,56 @@ export class Ext4Fs extends FileSystem {
     if (caller.nowait === true) {
       // Data only, and not too much of it: what the cache takes at once.
       range.length = Math.min(length, COPY_AT_ONCE, Math.max(0, source.inode.size - srcPos));
-      if (this.#isUncached || dstPos > target.size || !this.#isData(source.inode, srcPos, range.length)) {
+      const { cache, bdi } = target.mapping;
+      cache.shrink(2 * range.length); // read, and written
+      const hasRoom = cache.memory.free >= 2 * range.length && !cache.isOverBackground(bdi);
+      if (!hasRoom || this.#isUncached || dstPos > target.size || !this.#isData(source.inode, srcPos, range.length)) {
         this.#refuseToWait(caller, 'copy_file_range');
       }
       this.#settlesAtOnce(caller, 'copy_file_range', target);
     }
-    const done = then(copyRange(range, this.#data.ioOf(inode), this.#data.fallocateOpsOf(inode)), (copied) => {
+    range.length = Math.max(0, Math.min(range.length, source.inode.size - srcPos));
+    const isPast = this.#isUncached && this.#canCopyPast(range);
+    const copying = isPast ? run(this.#copyPast(range)) : copyRange(range, this.#data.ioOf(inode), this.#data.fallocateOpsOf(inode));
+    const done = then(copying, (copied) => {
       this.#accessed(from, opened);
       if (copied === 0) return 0;
-      const settled = this.#isUncached ? target.mapping.writeAndWait(dstPos, dstPos + copied) : undefined;
+      const settled = this.#isUncached && !isPast ? target.mapping.writeAndWait(dstPos, dstPos + copied) : undefined;
       return then(settled, () => then(this.#modified(caller, inode), () => copied));
     });
     return this.#held(from, this.#held(inode, done));
+  }
+
+  /** Is a copy whole blocks of data, from file to file, that need nothing from the cache? */
+  #canCopyPast({ src, srcPos, dst, dstPos, length }: CopyRange): boolean {
+    const isPlain = (file: Inode): boolean => {
+      const { owner } = file as Ext4File;
+      return !owner.hasInlineData && !isJournalled(owner);
+    };
+    const isWhole = srcPos % src.blockSize === 0 && dstPos % dst.blockSize === 0 && dstPos <= dst.size;
+    const canInline = this.#sb.es.hasIncompat(INCOMPAT_INLINE_DATA) && dst.size === 0;
+    const isPossible = src !== dst && length > 0 && isWhole && !canInline && isPlain(src) && isPlain(dst) && dstPos + length <= dst.sizeMax;
+    return isPossible && this.#isData(src, srcPos, length);
+  }
+
+  /** Copies past the cache. Shape: as copyRange. */
+  *#copyPast({ src, srcPos, dst, dstPos, length }: CopyRange): Task<number> {
+    const buffer = new Uint8Array(Math.min(COPY_STEP, length));
+    let done = 0;
+    try {
+      while (done < length) {
+        const into = buffer.subarray(0, Math.min(buffer.length, length - done));
+        const count = yield* wait(this.#readUncached({ pos: srcPos + done, flags: 0, signal: undefined }, src as Ext4File, into));
+        if (count === 0) break; // truncated meanwhile
+        const source = new IovIter(into.subarray(0, count));
+        const written = yield* wait(this.#writeUncached({ pos: dstPos + done, flags: 0, signal: undefined }, dst as Ext4File, source, {}));
+        done += written;
+        if (written < count) break;
+      }
+    } catch (error) {
+      if (done === 0 || !(error instanceof FsError)) throw error;
+    }
+    return done;
   }
 
   override fiemap(caller: Caller, node: NodeId, start: number, length: number, flags: number, max?: number): MaybePromise<FileExtent[]> {
@@ -955,7 +1017,7 @@ export class Ext4Fs extends FileSystem {
 
   override syncfs(caller: Caller): MaybePromise<void> {
     this.#checkRunning('syncfs');
-    if (this.#sb.isReadOnly) return;
+    if (this.#sb.isReadOnly) return void this.#checkWhole('syncfs');
     return refuseToWait(caller, 'syncfs', syncFs(this.#syncOps));
   }
 

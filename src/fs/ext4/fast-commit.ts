@@ -1,8 +1,8 @@
 import { type Task, wait } from '../../base/task.ts';
 import type { FastCommitRecord } from '../../jbd2/fast-commit.ts';
 import type { Handle } from '../../jbd2/log.ts';
-import { isDirectory } from '../../vfs/uapi.ts';
 import { nameOf } from '../../vfs/name.ts';
+import { isDirectory } from '../../vfs/uapi.ts';
 import { convertBlocks, initBlockMap, insertBlocks, mapBlocks, removeBlocks } from './block-map.ts';
 import { addName, initDir, lookupName, removeName, replaceName } from './directory.ts';
 import { deleteInode } from './ext4-fs.ts';
@@ -10,9 +10,9 @@ import { Ext4Inode } from './ext4-inode.ts';
 import type { Ext4Sb } from './ext4-sb.ts';
 import { INCOMPAT_EXTENTS } from './features.ts';
 import { EXT4_EXTENTS_FL, EXT4_INDEX_FL, EXT4_INLINE_DATA_FL, EXT4_LINK_MAX, EXT4_ROOT_INO } from './format.ts';
-import { clearInline } from './inline-data.ts';
+import { clearInline, hasInlineValue, setInlineValue } from './inline-data.ts';
 import { chargeNewInode, claimInode, isInodeInUse } from './inode-alloc.ts';
-import { decodeRecord, getInode, modifyInode } from './inode-table.ts';
+import { checkInode, decodeRecord, getInode, modifyInode } from './inode-table.ts';
 import { fileTypeOf } from './name-ops.ts';
 import { addOrphan, isOrphan, removeOrphan } from './orphan.ts';
 import { transfer } from './quota.ts';
@@ -86,6 +86,7 @@ function* applyInode(sb: Ext4Sb, { ino, raw }: RecordOf<'inode'>): Task<void> {
   if (raw.length > bytes.length) sb.corrupted(`fast commit: inode ${ino} of ${raw.length} bytes`);
   bytes.set(raw);
   decodeRecord(record, bytes, 0);
+  if (!record.isDirectory) checkInode(record, (what) => sb.corrupted(`fast commit: inode ${ino}: ${what}`));
   let known = yield* inodeInUse(sb, ino);
   if (known !== undefined && known.generation !== record.generation) {
     // Its number was used again.
@@ -93,12 +94,23 @@ function* applyInode(sb: Ext4Sb, { ino, raw }: RecordOf<'inode'>): Task<void> {
     known = undefined;
   }
   if (known === undefined && record.nlink === 0) return;
+  if (known !== undefined && known.type !== record.type) sb.corrupted(`fast commit: inode ${ino} changes its type`);
   if (known !== undefined && !known.hasInlineData && record.hasInlineData) yield* emptyFile(sb, known);
   yield* update(sb, 'mount', CREDITS, function* (h): Task<void> {
     const inode = known ?? (yield* claimInode(h, sb, ino, record.mode));
     yield* modifyInode(h, inode);
     if (known === undefined) yield* beginInode(h, inode, record);
     else yield* changeInode(h, inode, record);
+    if (inode.hasInlineData && !inode.isDirectory) {
+      inode.iBlock = record.iBlock;
+      // The record may end before the attributes, where the rest of the content would be.
+      if (raw.length === bytes.length) {
+        inode.extraIsize = record.extraIsize;
+        inode.ea = record.ea;
+      } else if (!hasInlineValue(inode)) {
+        yield* setInlineValue(h, inode, new Uint8Array(0));
+      }
+    }
     if (inode.nlink === 0) yield* addOrphan(h, inode);
     else if (isOrphan(inode)) yield* removeOrphan(h, inode);
   });
@@ -136,11 +148,6 @@ function* changeInode(h: Handle, inode: Ext4Inode, record: Ext4Inode): Task<void
     // Names are added one by one: how that is done is decided here.
     inode.flags = ((inode.flags & ~(EXT4_INDEX_FL | EXT4_INLINE_DATA_FL | EXT4_EXTENTS_FL)) | (flags & DIRECTORY_FORM_FL)) >>> 0;
     return;
-  }
-  if (inode.hasInlineData) {
-    inode.iBlock = record.iBlock;
-    inode.extraIsize = record.extraIsize;
-    inode.ea = record.ea;
   }
   inode.size = inode.isRegular ? record.size : size;
 }
@@ -217,11 +224,13 @@ function* applyName(sb: Ext4Sb, { tag, parent, ino, name: bytes }: NameRecord): 
     if (hit?.ino === ino) return;
     yield* modifyInode(h, dir);
     yield* modifyInode(h, inode);
-    if (tag === 'creat' && isDirectory(inode.mode)) {
+    if (isDirectory(inode.mode)) {
+      if (tag !== 'creat' || inode.size > 0) sb.corrupted(`fast commit: a further name for directory ${ino}`);
       yield* initDir(h, inode, parent);
       inode.nlink = 2;
       if (dir.nlink > 1 && dir.nlink < EXT4_LINK_MAX) dir.nlink++;
     } else if (tag === 'link') {
+      if (inode.nlink >= EXT4_LINK_MAX) sb.corrupted(`fast commit: inode ${ino} with ${inode.nlink} names`);
       inode.nlink++;
       if (isOrphan(inode)) yield* removeOrphan(h, inode);
     }

@@ -21,9 +21,16 @@ function areaLength(inode: Ext4Inode): number {
   return inode.extraIsize === 0 || inode.ea.length < ext4_xattr_ibody_header.size * 2 ? 0 : inode.ea.length;
 }
 
+const header = ext4_xattr_ibody_header.view();
+
+/** Does the inode say that there are attributes in it? Nearly none does, and each write asks. */
+export function hasIbody(inode: Ext4Inode): boolean {
+  return areaLength(inode) !== 0 && header.at(inode.ea).h_magic === EXT4_XATTR_MAGIC;
+}
+
 /** The attributes in the inode, in their order. Values are views that stay as they are when the area is written. Errors: EUCLEAN. */
 export function readIbody(inode: Ext4Inode): XattrEntry[] {
-  if (areaLength(inode) === 0 || ext4_xattr_ibody_header.read(inode.ea).h_magic !== EXT4_XATTR_MAGIC) return [];
+  if (!hasIbody(inode)) return [];
   return parseEntries(inode.ea, IBODY_AREA, `attributes in inode ${inode.ino}`);
 }
 

@@ -24,6 +24,11 @@ function isSystemData(entry: XattrKey): boolean {
   return compareKeys(entry, SYSTEM_DATA) === 0;
 }
 
+/** Is there a place for what is behind i_block? */
+export function hasInlineValue(inode: Ext4Inode): boolean {
+  return readIbody(inode).some(isSystemData);
+}
+
 /** What is behind i_block: a view that stays as it is when something else is set. Errors: EUCLEAN where an inline inode has none. */
 export function getInlineValue(inode: Ext4Inode): Uint8Array {
   const entry = readIbody(inode).find(isSystemData);

@@ -117,7 +117,7 @@ export function decodeRecord(inode: Ext4Inode, data: Uint8Array, offset: number)
 }
 
 /** What no inode in use may say, whatever its type. */
-function checkInode(inode: Ext4Inode, bad: (what: string) => never): void {
+export function checkInode(inode: Ext4Inode, bad: (what: string) => never): void {
   const { sb, size } = inode;
   const { es } = sb;
   if (inode.nlink === 0 && inode.mode === 0) return; // free: who asked sees that it has no names
@@ -138,9 +138,19 @@ export function sizeMaxOf(inode: Ext4Inode): number {
   const perBlock = blockSize / 4;
   const mapped = 12 + perBlock + perBlock ** 2 + perBlock ** 3;
   // i_blocks has 32 bits of sectors, or with huge_file 48 bits of blocks; the tree blocks are counted too.
-  const tree = 1 + (1 + perBlock) + (1 + perBlock + perBlock ** 2);
   const counted = es.hasRoCompat(feature.RO_COMPAT_HUGE_FILE) ? 2 ** 48 - 1 : Math.floor((2 ** 32 - 1) / (blockSize / 512));
-  return Math.min(mapped, counted - tree, 2 ** 32 - 1) * blockSize;
+  const all = mapped + pointerBlocks(mapped, perBlock);
+  return Math.min(all <= counted ? mapped : counted - pointerBlocks(counted, perBlock), 2 ** 32 - 1) * blockSize;
+}
+
+/** Blocks with the pointers to `count` blocks of a file. */
+function pointerBlocks(count: number, perBlock: number): number {
+  const double = count - 12 - perBlock;
+  const triple = double - perBlock ** 2;
+  let blocks = count > 12 ? 1 : 0;
+  if (double > 0) blocks += 1 + Math.ceil(Math.min(double, perBlock ** 2) / perBlock);
+  if (triple > 0) blocks += 1 + Math.ceil(triple / perBlock) + Math.ceil(triple / perBlock ** 2);
+  return blocks;
 }
 
 /** Seconds of 34 bits and nanoseconds. Source: Linux fs/ext4/ext4.h, ext4_decode_extra_time. */
@@ -172,54 +182,103 @@ export function* modifyInode(h: Handle, inode: Ext4Inode): Task<void> {
   h.getWriteAccess(bh);
   bh.checked = CHECKED_ITABLE;
   inode.handle = h;
-  const before = snapshot(inode);
+  const before = spareStates.pop() ?? new InodeState();
+  before.save(inode);
   h.onRollback(() => {
     inode.handle = undefined;
-    Object.assign(inode, before);
+    before.restore(inode);
   });
   h.onStop(() => {
     inode.handle = undefined;
     inode.isLazy = false;
     sb.lazyInodes.delete(inode);
     inode.syncTid = h.tid;
-    if (isDataChange(before, inode)) inode.datasyncTid = h.tid;
+    if (before.isDataChange(inode)) inode.datasyncTid = h.tid;
     encodeInode(inode, bh.data, offset);
+    // Should the handle be rolled back yet, what is here is still true: nobody takes it before the next handle.
+    spareStates.push(before);
   });
 }
 
-function snapshot(inode: Ext4Inode) {
-  const { generation, mode, uid, gid, projid, nlink, size, blocks, flags, version } = inode;
-  const { atime, mtime, ctime, crtime, dtime, fileAcl, extraIsize, isLazy } = inode;
-  return {
-    ...{
-      generation,
-      mode,
-      uid,
-      gid,
-      projid,
-      nlink,
-      size,
-      blocks,
-      flags,
-      version,
-      atime,
-      mtime,
-      ctime,
-      crtime,
-      dtime,
-      fileAcl,
-      extraIsize,
-      isLazy,
-    },
-    iBlock: inode.iBlock.slice(),
-    ea: inode.ea.slice(),
-  };
+/** The fields of an inode as they were before a handle. Used again and again: most requests change an inode or two. */
+class InodeState {
+  #generation = 0;
+  #mode = 0;
+  #uid = 0;
+  #gid = 0;
+  #projid = 0;
+  #nlink = 0;
+  #size = 0;
+  #blocks = 0;
+  #flags = 0;
+  #version = 0;
+  #atime = NO_TIME;
+  #mtime = NO_TIME;
+  #ctime = NO_TIME;
+  #crtime: Timespec | undefined = undefined;
+  #dtime = 0;
+  #fileAcl = 0;
+  #extraIsize = 0;
+  #isLazy = false;
+  readonly #iBlock = new Uint8Array(60);
+  #ea = new Uint8Array(0);
+  #eaLength = 0;
+
+  save(inode: Ext4Inode): void {
+    this.#generation = inode.generation;
+    this.#mode = inode.mode;
+    this.#uid = inode.uid;
+    this.#gid = inode.gid;
+    this.#projid = inode.projid;
+    this.#nlink = inode.nlink;
+    this.#size = inode.size;
+    this.#blocks = inode.blocks;
+    this.#flags = inode.flags;
+    this.#version = inode.version;
+    this.#atime = inode.atime;
+    this.#mtime = inode.mtime;
+    this.#ctime = inode.ctime;
+    this.#crtime = inode.crtime;
+    this.#dtime = inode.dtime;
+    this.#fileAcl = inode.fileAcl;
+    this.#extraIsize = inode.extraIsize;
+    this.#isLazy = inode.isLazy;
+    this.#iBlock.set(inode.iBlock);
+    if (this.#ea.length < inode.ea.length) this.#ea = new Uint8Array(inode.ea.length);
+    this.#ea.set(inode.ea);
+    this.#eaLength = inode.ea.length;
+  }
+
+  restore(inode: Ext4Inode): void {
+    inode.generation = this.#generation;
+    inode.mode = this.#mode;
+    inode.uid = this.#uid;
+    inode.gid = this.#gid;
+    inode.projid = this.#projid;
+    inode.nlink = this.#nlink;
+    inode.size = this.#size;
+    inode.blocks = this.#blocks;
+    inode.flags = this.#flags;
+    inode.version = this.#version;
+    inode.atime = this.#atime;
+    inode.mtime = this.#mtime;
+    inode.ctime = this.#ctime;
+    inode.crtime = this.#crtime;
+    inode.dtime = this.#dtime;
+    inode.fileAcl = this.#fileAcl;
+    inode.extraIsize = this.#extraIsize;
+    inode.isLazy = this.#isLazy;
+    inode.iBlock = this.#iBlock.slice();
+    inode.ea = this.#ea.slice(0, this.#eaLength);
+  }
+
+  /** Was anything changed that it takes to read the data back? */
+  isDataChange(inode: Ext4Inode): boolean {
+    return this.#size !== inode.size || this.#blocks !== inode.blocks || this.#flags !== inode.flags || inode.isMapChanged;
+  }
 }
 
-/** Is it needed to read the data back? */
-function isDataChange(before: ReturnType<typeof snapshot>, inode: Ext4Inode): boolean {
-  return before.size !== inode.size || before.blocks !== inode.blocks || inode.isMapChanged || before.flags !== inode.flags;
-}
+const spareStates: InodeState[] = [];
 
 /** Writes the fields into the record at `offset` of a table block. What the record has and we do not know stays. */
 function encodeInode(inode: Ext4Inode, data: Uint8Array, offset: number): void {

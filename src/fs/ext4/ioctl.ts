@@ -106,8 +106,8 @@ export function fileIoctl(call: IoctlCall): MaybePromise<Answer> {
 
 function word(value: number, outSize: number): Answer {
   if (outSize < 4) throw new FsError('EINVAL', 'ioctl');
-  // As long as the caller said it would be: the command says 8 bytes, and its users read 4.
-  const data = new Uint8Array(Math.min(outSize, 8));
+  // The commands say 8 bytes, and their users have room for 4.
+  const data = new Uint8Array(4);
   new DataView(data.buffer).setUint32(0, value >>> 0, true);
   return { result: 0, data };
 }

@@ -110,6 +110,11 @@ export class Mmp {
     yield* this.#checkOurs();
   }
 
+  /** A new number is on its way to the device. */
+  get isBusy(): boolean {
+    return this.#updating !== undefined;
+  }
+
   /** Gives the volume back, after everything else was written. Errors: the device's. */
   close(): MaybePromise<void> {
     return run(this.#close());
@@ -126,7 +131,9 @@ export class Mmp {
 
   #schedule(): void {
     this.#cancel = this.#host.timer(this.#updateInterval * 1000, () => {
-      this.#updating = (async () => this.#update())();
+      this.#updating = this.#update().finally(() => {
+        this.#updating = undefined;
+      });
     });
   }
 
@@ -138,7 +145,6 @@ export class Mmp {
       this.#onLost(error instanceof FsError ? error : new FsError('EIO', 'ext4', { cause: error }));
       return;
     }
-    this.#updating = undefined;
     if (!this.#isClosed) this.#schedule();
   }
 

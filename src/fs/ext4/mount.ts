@@ -20,6 +20,7 @@ import { BlockAllocator } from './block-alloc.ts';
 import { forEachExtent } from './block-map.ts';
 import { Ext4Data, truncateBlocks } from './ext4-data.ts';
 import { deleteInode, Ext4Fs, type Ext4FsOptions, type Ext4Volume } from './ext4-fs.ts';
+import type { Ext4Inode } from './ext4-inode.ts';
 import { type Ext4Env, Ext4Sb } from './ext4-sb.ts';
 import { applyFastCommits } from './fast-commit.ts';
 import * as feature from './features.ts';
@@ -35,6 +36,7 @@ import {
   SUPERBLOCK_SIZE,
 } from './format.ts';
 import { Groups } from './groups.ts';
+import { isInodeInUse } from './inode-alloc.ts';
 import { getInode } from './inode-table.ts';
 import { Mmp } from './mmp.ts';
 import { clearOrphanList, hasOrphans, loadOrphans, removeOrphan } from './orphan.ts';
@@ -115,9 +117,6 @@ class Mounting {
       throw new FsError('EOPNOTSUPP', 'mount', {
         detail: `${this.#bdev.name} cannot be written because of ${readOnlyBecause.join(', ')}: it can be mounted read-only`,
       });
-    }
-    if (!this.#isReadOnly && es.hasRoCompat(feature.RO_COMPAT_READONLY)) {
-      throw new FsError('EROFS', 'mount', { detail: `${this.#bdev.name} is marked read-only (feature read-only)` });
     }
     let sb = yield* this.#open(es, true);
     if (!this.#isReadOnly && es.hasIncompat(feature.INCOMPAT_MMP)) yield* this.#startMmp(sb);
@@ -227,6 +226,7 @@ class Mounting {
       return false;
     }
     let result: RecoveryResult;
+    const { name } = this.#bdev;
     if (this.#isReadOnly) {
       const overlay = new OverlayDevice(this.#bdev);
       result = yield* wait(recoverJournal(location, es.blocksCount, new OverlaySink(overlay)));
@@ -237,7 +237,7 @@ class Mounting {
     if (result.fastCommits.length > 0) result = yield* this.#applyFastCommits(location, result);
     if (!this.#isReadOnly) yield* wait(resetJournal(location, result));
     this.#journalErrno = result.errno;
-    this.#warn(`${this.#bdev.name} was not unmounted: replayed ${result.transactions} transactions, ${result.replayed} blocks`);
+    this.#warn(`${name} was not unmounted: replayed ${result.transactions} transactions, ${result.replayed} blocks`);
     return true;
   }
 
@@ -251,7 +251,7 @@ class Mounting {
     sb.onError = (error) => this.#warn(error.message);
     yield* this.#keepJournal(sb, location);
     yield* openQuota(sb);
-    yield* look(sb, () => loadOrphans(sb, (ino) => getInode(sb, ino)));
+    yield* look(sb, () => loadOrphans(sb, (ino) => orphanOf(sb, ino)));
     yield* applyFastCommits(sb, result.fastCommits);
     this.#warn(`${bdev.name} had fast commits: ${result.fastCommits.length} changes`);
     if (this.#isReadOnly) return result;
@@ -313,7 +313,7 @@ class Mounting {
     if ((state & EXT4_ERROR_FS) !== 0) this.#warn(`${this.#bdev.name} has errors on record: e2fsck should look at it`);
     else if ((state & EXT4_VALID_FS) === 0) this.#warn(`${this.#bdev.name} was not unmounted cleanly: e2fsck should look at it`);
 
-    const orphans = yield* look(sb, () => loadOrphans(sb, (ino) => getInode(sb, ino)));
+    const orphans = yield* look(sb, () => loadOrphans(sb, (ino) => orphanOf(sb, ino)));
     if (!this.#isReadOnly) {
       yield* this.#markMounted(sb);
       yield* this.#finishOrphans(sb, orphans);
@@ -325,6 +325,7 @@ class Mounting {
       superBlock,
       data: new Ext4Data(sb, superBlock),
       clock: this.#clock,
+      isBusy: () => this.#mmp?.isBusy === true,
       syncSuper: () => syncSuper(sb),
       unmount: () => this.#unmount(sb, state),
     };
@@ -405,6 +406,11 @@ class Mounting {
     sb.onReadOnly();
     this.#warn(`${this.#bdev.name} is read-only from here on: ${why.message}`);
   }
+}
+
+function* orphanOf(sb: Ext4Sb, ino: number): Task<Ext4Inode> {
+  if (!(yield* isInodeInUse(sb, ino))) sb.corrupted(`inode ${ino}, which nobody uses, as an orphan`);
+  return yield* getInode(sb, ino);
 }
 
 function* checkRoot(sb: Ext4Sb): Task<void> {
