@@ -7,7 +7,7 @@ import { filesBelow, plural, root, runProgram, tool } from './tree.ts';
 rmSync(join(root, 'dist'), { recursive: true, force: true });
 const { code } = await runProgram(tool('tsc'), ['-p', 'tsconfig.build.json'], { stdio: 'inherit' });
 if (code === 0) {
-  chmodSync(join(root, 'dist/cli/main.js'), 0o755); // what npm would do at installing
+  for (const command of ['main', 'mount-helper']) chmodSync(join(root, `dist/cli/${command}.js`), 0o755); // what npm would do at installing
   console.log(`dist: ${plural(filesBelow('dist').filter((file) => file.endsWith('.js')).length, 'module')}`);
 }
 process.exitCode = code;

@@ -150,6 +150,7 @@ function orphans(files: readonly string[], graph: Edges): string[] {
     'src/index.ts',
     'src/node.ts',
     'src/cli/main.ts',
+    'src/cli/mount-helper.ts',
     'src/fuse/mount/worker.ts',
     'src/fuse/mount/watchdog.ts',
     'src/fuse/transport/notifier.ts',

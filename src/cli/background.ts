@@ -4,7 +4,7 @@ import { fileURLToPath } from 'node:url';
 import { FsError } from '../base/fs-error.ts';
 import { RemoteError } from './failure.ts';
 import type { FromServing } from './serve.ts';
-import type { MountFacts, MountRequest } from './served-mount.ts';
+import { type MountFacts, type MountRequest, printNotice } from './served-mount.ts';
 
 /**
  * Mounts in a process of its own, which outlives this one. `log` is a file that gets what that process prints later.
@@ -28,6 +28,7 @@ export async function serveInBackground(request: MountRequest, log: string | und
     });
     child.once('message', (message: FromServing) => {
       if ('failure' in message) return reject(new RemoteError(message.failure));
+      for (const text of message.warnings) printNotice(text);
       child.disconnect();
       child.unref();
       resolve(message.facts);

@@ -1,3 +1,4 @@
+import { IMAGE_WORDS } from './image-words.ts';
 import { MOUNT_WORDS } from './mount-words.ts';
 import { COMMANDS, type CommandRow, GLOBAL_OPTIONS, type Kind, type OptionRow } from './option-table.ts';
 
@@ -9,7 +10,7 @@ const CANDIDATES: Readonly<Record<Kind, string>> = {
   mountpoint: `compgen -W "$(awk '$3 == "fuse.iomap" { print $2 }' /proc/self/mounts 2>/dev/null)" -- "$cur"`,
   program: 'compgen -c -- "$cur"',
   // The last of the words between commas; those before it stay.
-  words: `compgen -P "\${cur%"\${cur##*,}"}" -W '${MOUNT_WORDS.map(({ name, value }) => (value === undefined ? name : `${name}=`)).join(' ')}' -- "\${cur##*,}"`,
+  words: `compgen -P "\${cur%"\${cur##*,}"}" -W '${[...MOUNT_WORDS, ...IMAGE_WORDS].map(({ name, value }) => (value === undefined ? name : `${name}=`)).join(' ')}' -- "\${cur##*,}"`,
   shell: 'compgen -W bash -- "$cur"',
   text: ':',
 };

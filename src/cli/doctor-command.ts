@@ -1,8 +1,10 @@
-import { accessSync, closeSync, constants, mkdtempSync, openSync, readFileSync, rmdirSync } from 'node:fs';
+import { spawnSync } from 'node:child_process';
+import { accessSync, closeSync, constants, mkdtempSync, openSync, readFileSync, rmdirSync, statSync } from 'node:fs';
 import { release, tmpdir } from 'node:os';
 import { delimiter, join } from 'node:path';
 import { FUSE_KERNEL_MINOR_VERSION, FUSE_KERNEL_VERSION } from '../fuse/abi/flags.ts';
 import { mount } from '../fuse/mount/mount.ts';
+import { Libc } from '../sys/libc.ts';
 import { failureOf } from './failure.ts';
 import type { CommandLine } from './parse.ts';
 import { print } from './print.ts';
@@ -17,6 +19,7 @@ export interface Finding {
   readonly detail: string;
 }
 
+const TOOL_TIMEOUT_MS = 5000;
 const NODE_MIN = [20, 19] as const;
 /** Where administration tools are, which is not in the path of everybody. */
 const TOOL_PATH = `${process.env['PATH'] ?? ''}${delimiter}/usr/sbin${delimiter}/sbin`;
@@ -26,13 +29,18 @@ export async function doctorCommand(line: CommandLine): Promise<number> {
     nodeVersion(),
     platform(),
     device(),
-    user(),
+    asRoot(),
+    asUser(),
+    inUserNamespace(),
     tool('mount', 'mounting as root goes through it'),
     tool('umount', 'unmounting goes through it'),
-    tool('fusermount3', 'it is what a user other than root mounts with, which iomap does not do yet; of the package fuse3'),
+    tool('fusermount3', 'it is what a user other than root mounts with; of the package fuse3'),
+    nativeCalls(),
     userAllowOther(),
     enableUring(),
     maxPages(),
+    passthrough(),
+    backgroundLimit(),
   ];
   const works = await tryMount();
   const facts = { works: works.ok, findings: [...findings, works] };
@@ -63,11 +71,57 @@ function device(): Finding {
   }
 }
 
-function user(): Finding {
+function asRoot(): Finding {
+  const name = 'mounting as root';
   const uid = process.getuid?.();
-  return uid === 0
-    ? { name: 'root', ok: true, detail: 'user 0' }
-    : { name: 'root', ok: false, detail: `user ${uid ?? 'unknown'}, and mounting takes root so far` };
+  return uid === 0 ? { name, ok: true, detail: 'user 0, through mount(8)' } : { name, ok: false, detail: `user ${uid ?? 'unknown'}` };
+}
+
+/** For this user, or for others where this one is root. */
+function asUser(): Finding {
+  const name = 'mounting as a user';
+  const missing: string[] = [];
+  const helper = tool('fusermount3', '');
+  if (!helper.ok) missing.push('there is no fusermount3');
+  else if ((statSync(helper.detail).mode & 0o4000) === 0) missing.push(`${helper.detail} is not set-user-ID root`);
+  const mode = statSync('/dev/fuse', { throwIfNoEntry: false })?.mode;
+  if (mode === undefined) missing.push('there is no /dev/fuse');
+  else if ((mode & 0o6) !== 0o6) missing.push(`/dev/fuse has mode ${(mode & 0o777).toString(8)}: chmod 666 lets users open it`);
+  if (!nativeCalls().ok) missing.push('koffi is missing');
+  return missing.length === 0 ? { name, ok: true, detail: 'through fusermount3' } : { name, ok: false, detail: missing.join('; ') };
+}
+
+function inUserNamespace(): Finding {
+  const name = 'mounting in a user namespace';
+  const { status, stderr, error } = spawnSync('unshare', ['-Urm', 'true'], { encoding: 'utf8', timeout: TOOL_TIMEOUT_MS });
+  if (status === 0) return { name, ok: true, detail: 'unshare -Urm works: who is root there mounts as root' };
+  return { name, ok: false, detail: error?.message ?? stderr.trim() };
+}
+
+function nativeCalls(): Finding {
+  const name = 'koffi';
+  try {
+    new Libc();
+    return { name, ok: true, detail: 'system calls can be made' };
+  } catch (error) {
+    return { name, ok: false, detail: `${failureOf(error).message}; mirror:, fusermount3 and passthrough take it: npm install koffi` };
+  }
+}
+
+/** The kernel has it from 6.9 on, and tells a mount only. */
+function passthrough(): Finding {
+  const [major = 0, minor = 0] = release().split('.').map(Number);
+  const isThere = major > 6 || (major === 6 && minor >= 9);
+  const isRoot = process.getuid?.() === 0;
+  const why = isThere ? 'takes root' : `Linux ${release()}, and 6.9 has it`;
+  return { name: 'passthrough', ok: isThere && isRoot, detail: isThere && isRoot ? `Linux ${release()} has it` : why };
+}
+
+function backgroundLimit(): Finding {
+  const name = 'max_user_bgreq';
+  const text = tryRead('/sys/module/fuse/parameters/max_user_bgreq')?.trim();
+  if (text === undefined) return { name, ok: false, detail: 'not told by the kernel' };
+  return { name, ok: true, detail: `${text} requests in the background of a mount of a user` };
 }
 
 function tool(name: string, what: string): Finding {

@@ -4,10 +4,9 @@ import { constants, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { isatty } from 'node:tty';
 import { hasCode } from '../base/fs-error.ts';
-import { mountOptionsOf } from './mount-words.ts';
 import type { CommandLine } from './parse.ts';
-import { endMount, leave, mountServed } from './served-mount.ts';
-import { sourceOf } from './source.ts';
+import { endMount, leave, mountServed, printNotice } from './served-mount.ts';
+import { sourceRequest } from './source.ts';
 
 /** Exit statuses of programs that run programs. Source: POSIX, env. */
 const CANNOT_START = 126;
@@ -19,12 +18,11 @@ const PASSED_ON = ['SIGTERM', 'SIGHUP', 'SIGUSR1', 'SIGUSR2', 'SIGINT', 'SIGQUIT
 const FROM_TERMINAL: readonly string[] = ['SIGINT', 'SIGQUIT'];
 
 export async function execCommand(line: CommandLine): Promise<number> {
-  const source = sourceOf(line.operands[0] ?? '', line.value('args'), 'exec');
-  const options = mountOptionsOf(line.values('options'), 'exec');
+  const { source, options } = sourceRequest(line);
   const signals = holdSignals();
   const directory = mkdtempSync(join(tmpdir(), 'iomap-exec-'));
   try {
-    const served = await mountServed({ source, directory, options, pidfile: undefined });
+    const served = await mountServed({ source, directory, options, pidfile: undefined }, printNotice);
     const { mounted } = served;
     try {
       return await runProgram(withDirectory(line.program, mounted.directory), mounted.directory, signals);

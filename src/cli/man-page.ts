@@ -1,11 +1,13 @@
+import { IMAGE_WORDS } from './image-words.ts';
 import { MOUNT_WORDS } from './mount-words.ts';
 import { COMMANDS, type CommandRow, ENVIRONMENT, EXIT_STATUS, GLOBAL_OPTIONS, type OptionRow, SOURCES } from './option-table.ts';
 import { meaningOf, spellingOfWord, spellingsOf, synopsisOf } from './usage.ts';
 
 const EXAMPLES: readonly { readonly command: string; readonly meaning: string }[] = [
+  { command: 'iomap mount disk.img /mnt', meaning: 'the ext4 filesystem in an image' },
   { command: 'iomap mount mem:size=1g /mnt -o noatime', meaning: 'a gibibyte of memory as a filesystem' },
   { command: 'iomap exec mem: -- git clone . {}/copy', meaning: 'try something, and leave nothing behind' },
-  { command: 'iomap umount /mnt', meaning: 'the end of the first' },
+  { command: 'iomap umount /mnt', meaning: 'the end of a mount, with everything written' },
 ];
 
 /** What `iomap man` prints: the manual page, in the man macros of roff. */
@@ -23,6 +25,8 @@ export function manPage(version: string): string {
     terms(SOURCES.map(({ form, meaning }) => [form, meaning])),
     '.SH MOUNT OPTIONS',
     terms(MOUNT_WORDS.map((word) => [spellingOfWord(word), word.meaning])),
+    '.PP\nFor images:',
+    terms(IMAGE_WORDS.map((word) => [spellingOfWord(word), word.meaning])),
     '.SH EXIT STATUS',
     terms(EXIT_STATUS.map(({ status, meaning }) => [status, meaning])),
     '.SH ENVIRONMENT',

@@ -81,6 +81,12 @@ export const COMMANDS: readonly CommandRow[] = [
         meaning: 'where a process in the background appends what it has to say',
         default: 'nowhere',
       },
+      {
+        name: 'metrics',
+        value: { name: 'ADDRESS', kind: 'text' },
+        meaning: 'serve counts and times for Prometheus at unix:/PATH, 127.0.0.1:PORT or [::1]:PORT; port 0 is any',
+        default: 'nowhere',
+      },
       JSON_OUTPUT,
       HELP,
     ],
@@ -96,7 +102,10 @@ export const COMMANDS: readonly CommandRow[] = [
     summary: 'unmount a filesystem that iomap mounted',
     operands: [{ name: 'DIR', kind: 'mountpoint', meaning: 'where it is mounted' }],
     options: [{ name: 'lazy', short: 'l', meaning: 'take it out of the tree now, and let it end with its last user' }, JSON_OUTPUT, HELP],
-    details: ['Waits for the serving process to end. What is mounted on DIR by others is refused and not touched.'],
+    details: [
+      'Waits, however long that takes, until the serving process has written everything and ended: an image is complete and durable then. ' +
+        'An error of that is one of umount. What is mounted on DIR by others is refused and not touched.',
+    ],
   },
   {
     name: 'exec',
@@ -120,7 +129,8 @@ export const COMMANDS: readonly CommandRow[] = [
     options: [JSON_OUTPUT, HELP],
     details: [
       'For each mount: the directory, the source, the serving process, and one of "answers", "stale" (its process is gone: ENOTCONN; ' +
-        'iomap umount takes it away), "silent" (no answer within two seconds) or the error it gives.',
+        'iomap umount takes it away), "silent" (no answer within two seconds) or the error it gives. Below it the requests ' +
+        'that wait for an answer: operation, path, process, age. The serving process prints the same to its log at SIGUSR1.',
     ],
   },
   {
@@ -142,6 +152,11 @@ export const COMMANDS: readonly CommandRow[] = [
 
 /** What a SOURCE may be. */
 export const SOURCES: readonly { readonly form: string; readonly meaning: string }[] = [
+  {
+    form: 'IMAGE[:partN]',
+    meaning:
+      'a regular file or block device with an ext2, ext3 or ext4 filesystem, in itself or in partition N; locked while it is mounted',
+  },
   {
     form: 'mem:[size=BYTES,inodes=COUNT]',
     meaning: 'a filesystem in memory, empty, gone when unmounted; sizes may end in k, m, g or t; by default 16g and 16777216',

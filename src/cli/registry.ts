@@ -61,6 +61,22 @@ export function isServing({ pid, startTime }: Registration): boolean {
   return startTimeOf(pid) === startTime;
 }
 
+/** Where the process that serves a mount of this device number can be asked about it; undefined if there is no place for it. */
+export function controlSocketOf(device: string): string | undefined {
+  const directory = runtimeDir();
+  return directory === undefined ? undefined : join(directory, `${device.replace(':', '-')}.sock`);
+}
+
+/** Takes away what a process that was killed left behind. */
+export function forgetMount(note: Registration): void {
+  const directory = runtimeDir();
+  if (directory === undefined || isServing(note)) return;
+  const file = fileOf(directory, note.device);
+  if (read(file)?.pid !== note.pid) return;
+  rmSync(file, { force: true });
+  rmSync(file.replace(/json$/, 'sock'), { force: true });
+}
+
 function fileOf(directory: string, device: string): string {
   return join(directory, `${device.replace(':', '-')}.json`);
 }

@@ -3,6 +3,8 @@ import { readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { hasCode } from '../base/fs-error.ts';
 import { type Mount, mount } from '../fuse/mount/mount.ts';
 import type { MountOptions } from '../fuse/mount/mount-options.ts';
+import { openControl } from './control.ts';
+import { inFlightText } from './in-flight.ts';
 import { mountAt } from './mount-table.ts';
 import { register } from './registry.ts';
 import type { Source } from './source.ts';
@@ -24,6 +26,8 @@ export interface MountFacts {
   readonly pid: number;
   /** The protocol that was agreed on. */
   readonly protocol: string;
+  /** Where metrics are served, if that was asked for. */
+  readonly metrics?: string;
 }
 
 export interface ServedMount {
@@ -34,8 +38,12 @@ export interface ServedMount {
 }
 
 /** Mounts in this process, and notes it for others: in the registry, and in the pidfile. Both go when the mount ends. */
-export async function mountServed({ source, directory, options, pidfile }: MountRequest): Promise<ServedMount> {
-  const mounted = await mount(source.url, directory, { fsname: source.fsname, ...source.options, ...options, args: source.args });
+export async function mountServed(
+  { source, directory, options, pidfile }: MountRequest,
+  onNotice: (text: string) => void,
+): Promise<ServedMount> {
+  const all: MountOptions = { paths: true, fsname: source.fsname, ...source.options, ...options, args: source.args, onNotice };
+  const mounted = await mount(source.url, directory, all);
   const notes: (() => void)[] = [];
   const forget = (): void => {
     for (const remove of notes) remove();
@@ -43,7 +51,11 @@ export async function mountServed({ source, directory, options, pidfile }: Mount
   mounted.ended.then(forget, forget);
   const entry = mountAt(mounted.directory);
   const unregister = entry === undefined ? undefined : register(entry, source.text);
-  if (unregister !== undefined) notes.push(unregister);
+  if (entry !== undefined && unregister !== undefined) {
+    notes.push(unregister);
+    const control = await openControl(entry, mounted);
+    if (control !== undefined) notes.push(control);
+  }
   if (pidfile !== undefined) {
     try {
       writeFileSync(pidfile, `${process.pid}\n`);
@@ -53,8 +65,24 @@ export async function mountServed({ source, directory, options, pidfile }: Mount
     }
     notes.push(() => removePidfile(pidfile));
   }
-  const facts = { source: source.text, directory: mounted.directory, pid: process.pid, protocol: `7.${mounted.minor}` };
+  const { minor, metricsAddress } = mounted;
+  const facts: MountFacts = {
+    source: source.text,
+    directory: mounted.directory,
+    pid: process.pid,
+    protocol: `7.${minor}`,
+    ...(metricsAddress === undefined ? {} : { metrics: metricsAddress }),
+  };
   return { mounted, facts, forget };
+}
+
+export function printNotice(text: string): void {
+  process.stderr.write(`iomap: ${text}\n`);
+}
+
+/** SIGUSR1 prints the requests in flight to stderr, which is the log of a process in the background. */
+export function dumpOnSignal(mounted: Mount): void {
+  process.on('SIGUSR1', () => process.stderr.write(`iomap: ${mounted.directory}\n${inFlightText(mounted.inFlight)}`));
 }
 
 function removePidfile(pidfile: string): void {

@@ -1,3 +1,6 @@
+import type { InFlightRequest } from '../fuse/mount/ledger.ts';
+import { askControl } from './control.ts';
+import { inFlightText } from './in-flight.ts';
 import { asOurs, type OurMount, readMountTable } from './mount-table.ts';
 import type { CommandLine } from './parse.ts';
 import { print } from './print.ts';
@@ -17,7 +20,12 @@ export interface MountStatus {
   readonly pid: number | null;
   /** 'answers', 'stale', 'silent', or the code of the error that it answers with. */
   readonly state: string;
+  /** Requests that wait for an answer, the oldest first; null where the serving process could not be asked. */
+  readonly inFlight: readonly InFlightRequest[] | null;
 }
+
+/** How long a serving process has to answer. */
+const TIMEOUT_MS = 2000;
 
 export async function statusCommand(line: CommandLine): Promise<number> {
   const ours = readMountTable()
@@ -30,6 +38,10 @@ export async function statusCommand(line: CommandLine): Promise<number> {
 
 async function statusOf({ entry, registration }: OurMount): Promise<MountStatus> {
   const { directory, type, fsname, device, words } = entry;
+  const pid = registration !== undefined && isServing(registration) ? registration.pid : null;
+  const asked = pid === null ? undefined : askControl(device, '/in-flight', AbortSignal.timeout(TIMEOUT_MS));
+  // Asked first: whether it answers is a request too.
+  const inFlight = (await asked) ?? null;
   return {
     directory,
     source: registration?.source ?? null,
@@ -37,11 +49,14 @@ async function statusOf({ entry, registration }: OurMount): Promise<MountStatus>
     fsname,
     device,
     readOnly: words.includes('ro'),
-    pid: registration !== undefined && isServing(registration) ? registration.pid : null,
+    pid,
     state: await stateOf(directory),
+    inFlight,
   };
 }
 
-function describe({ directory, source, fsname, pid, state, readOnly }: MountStatus): string {
-  return `${directory}: ${source ?? fsname}${readOnly ? ', read only' : ''}, ${pid === null ? 'process unknown' : `process ${pid}`}, ${state}`;
+function describe({ directory, source, fsname, pid, state, readOnly, inFlight }: MountStatus): string {
+  const served = pid === null ? 'process unknown' : `process ${pid}`;
+  const line = `${directory}: ${source ?? fsname}${readOnly ? ', read only' : ''}, ${served}, ${state}`;
+  return inFlight === null || inFlight.length === 0 ? line : `${line}\n${inFlightText(inFlight).trimEnd()}`;
 }

@@ -1,24 +1,36 @@
 import { setTimeout as delay } from 'node:timers/promises';
+import { isatty } from 'node:tty';
 import { FsError } from '../base/fs-error.ts';
+import { askControl, type ControlAnswers } from './control.ts';
+import { RemoteError } from './failure.ts';
 import { asOurs, mountAt, type OurMount } from './mount-table.ts';
 import type { CommandLine } from './parse.ts';
 import { print } from './print.ts';
 import { stateOf } from './probe.ts';
-import { isServing, type Registration } from './registry.ts';
+import { forgetMount, isServing, type Registration } from './registry.ts';
 import { runTool } from './run-tool.ts';
 
-/** How long a serving process has to end after its mount. */
-const END_TIMEOUT_MS = 10_000;
 const POLL_MS = 10;
+/** From when on somebody at a terminal is told what is waited for. */
+const SILENT_MS = 1000;
 
 export async function umountCommand(line: CommandLine): Promise<number> {
   const { entry, registration } = ourMountAt(line.operands[0] ?? '');
-  const { directory } = entry;
+  const { directory, device } = entry;
   const lazy = line.has('lazy');
-  await unmount(directory, lazy);
-  const ended = registration === undefined || lazy || (await hasEnded(registration));
-  const rest = ended ? '' : `; process ${registration.pid} has not ended yet`;
-  print(line, { directory, lazy, pid: registration?.pid ?? null, ended }, `${directory} is unmounted${rest}`);
+  const waits = registration !== undefined && !lazy && isServing(registration);
+  // Asked before, since there is nobody to ask when it is over.
+  const stop = new AbortController();
+  const end = waits ? askControl(device, '/end', stop.signal) : undefined;
+  try {
+    await unmount(directory, lazy);
+  } catch (error) {
+    stop.abort();
+    throw error;
+  }
+  if (waits) await untilEnded(registration, directory, end);
+  else if (registration !== undefined) forgetMount(registration);
+  print(line, { directory, lazy, pid: registration?.pid ?? null, ended: !lazy }, `${directory} is unmounted`);
   return 0;
 }
 
@@ -32,7 +44,9 @@ function ourMountAt(directory: string): OurMount {
 }
 
 async function unmount(directory: string, lazy: boolean): Promise<void> {
-  const { code, output } = await runTool('umount', [...(lazy ? ['-l'] : []), '--', directory]);
+  const isRoot = process.geteuid?.() === 0;
+  const [tool, args] = isRoot ? ['umount', lazy ? ['-l'] : []] : ['fusermount3', ['-u', ...(lazy ? ['-z'] : [])]];
+  const { code, output } = await runTool(tool as string, [...(args as string[]), '--', directory]);
   if (code === 0) return;
   const detail = output.trim();
   throw new FsError(/busy/.test(detail) ? 'EBUSY' : 'EIO', 'umount', { path: directory, detail });
@@ -41,13 +55,26 @@ async function unmount(directory: string, lazy: boolean): Promise<void> {
 /** Takes a mount of ours whose process is gone off a directory, if there is one. */
 export async function removeStale(directory: string): Promise<void> {
   const entry = mountAt(directory);
-  if (entry === undefined || asOurs(entry) === undefined) return;
-  if ((await stateOf(entry.directory)) === 'stale') await unmount(entry.directory, true);
+  const ours = entry === undefined ? undefined : asOurs(entry);
+  if (entry === undefined || ours === undefined || (await stateOf(entry.directory)) !== 'stale') return;
+  await unmount(entry.directory, true);
+  if (ours.registration !== undefined) forgetMount(ours.registration);
 }
 
-async function hasEnded(registration: Registration): Promise<boolean> {
-  for (const end = Date.now() + END_TIMEOUT_MS; isServing(registration); await delay(POLL_MS)) {
-    if (Date.now() > end) return false;
+/** Errors: what the filesystem failed with at its end. */
+async function untilEnded(
+  registration: Registration,
+  directory: string,
+  end: Promise<ControlAnswers['/end'] | undefined> | undefined,
+): Promise<void> {
+  let tellAt = Date.now() + SILENT_MS;
+  while (isServing(registration)) {
+    if (Date.now() > tellAt && isatty(2)) {
+      process.stderr.write(`iomap: waiting for process ${registration.pid} to write what ${directory} has\n`);
+      tellAt = Number.POSITIVE_INFINITY;
+    }
+    await delay(POLL_MS);
   }
-  return true;
+  const failure = (await end)?.failure ?? undefined;
+  if (failure !== undefined) throw new RemoteError(failure);
 }

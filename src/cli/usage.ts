@@ -1,3 +1,4 @@
+import { IMAGE_WORDS } from './image-words.ts';
 import { MOUNT_WORDS } from './mount-words.ts';
 import { COMMANDS, type CommandRow, EXIT_STATUS, GLOBAL_OPTIONS, type OptionRow, SOURCES } from './option-table.ts';
 
@@ -66,6 +67,7 @@ export function commandHelp(command: CommandRow): string {
   if (takesSource(command)) lines.push('SOURCE is one of:', ...rows(SOURCES.map(({ form, meaning }) => [form, meaning])), '');
   if (options.some(({ value }) => value?.kind === 'words')) {
     lines.push('words of -o:', ...rows(MOUNT_WORDS.map((word) => [spellingOfWord(word), word.meaning])), '');
+    lines.push('words of -o for images:', ...rows(IMAGE_WORDS.map((word) => [spellingOfWord(word), word.meaning])), '');
   }
   for (const paragraph of details) lines.push(wrapped(paragraph, '', ''), '');
   return lines.join('\n');

@@ -8,6 +8,6 @@ export interface ImageSourceArgs {
   readonly options: ImageOptions;
 }
 
-/** The kernel's page cache lies above, and the thread has nothing else to do. */
+/** The kernel's page cache lies above, and the thread has nothing else to do, but to answer others while one waits for a flush. */
 export default ({ path, options }: ImageSourceArgs): Promise<Ext4Fs> =>
-  openImage(path, { uncached: true, sync: true, ...options }, (message) => process.stderr.write(`iomap: ${message}\n`));
+  openImage(path, { uncached: true, sync: 'transfers', ...options }, (message) => process.stderr.write(`iomap: ${message}\n`));

@@ -21,8 +21,8 @@ export interface ImageOptions
   readonly direct?: boolean;
   /** File or device with the external journal. */
   readonly journal?: string;
-  /** Blocks the thread in every call, so that everything answers at once. Default: no. */
-  readonly sync?: boolean;
+  /** Blocks the thread in every call, so that everything answers at once; 'transfers': but for flushes. Default: no. */
+  readonly sync?: boolean | 'transfers';
 }
 
 /**

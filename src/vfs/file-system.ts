@@ -65,6 +65,11 @@ export interface Notifier {
   invalEntry(parent: NodeId, name: string): void;
   /** The name is gone, and `child` with it if that was its last one. */
   delete(parent: NodeId, child: NodeId, name: string): void;
+  /**
+   * For those who watch: something happened to `name` in the directory `node`, or to `node` itself where that is ''. `mask` is one IN_* bit
+   * (fsnotify.ts). It says nothing about what is stale. Absent while nobody watches.
+   */
+  readonly event?: ((node: NodeId, name: string, mask: number) => void) | undefined;
 }
 
 /** shutdown: what becomes of what is not durable. Source: the numbers of EXT4_IOC_SHUTDOWN. */

@@ -23,7 +23,11 @@ export interface Watch {
   readonly listener: (event: WatchEvent) => void;
 }
 
-/** Who is told of changes that come through one Vfs. Listeners run at once, within the call that made the change, and must not throw. */
+/**
+ * Who is told of changes that come through one Vfs, and of those that its filesystem tells of (Notifier.event): a watch of a whole tree hears
+ * of such a directory as far as this Vfs knows the names above it. Listeners run at once, within the call that made the change, and must not
+ * throw.
+ */
 export class Notifications {
   #count = 0;
 

@@ -7,6 +7,17 @@ import { deferred } from '../base/task.ts';
 import type { Entry, FileLock } from './attr.ts';
 import { ROOT } from './caller.ts';
 import type { FileSystem, NodeId, Notifier } from './file-system.ts';
+import {
+  IN_ATTRIB,
+  IN_CREATE,
+  IN_DELETE,
+  IN_DELETE_SELF,
+  IN_MODIFY,
+  IN_MOVE_SELF,
+  IN_MOVED_FROM,
+  IN_MOVED_TO,
+  type WatchEvent,
+} from './fsnotify.ts';
 import { nameBytes } from './name.ts';
 import { SharedFileSystem } from './shared-file-system.ts';
 import { F_UNLCK, F_WRLCK, LOCK_END, O_CREAT, O_RDWR, RENAME_EXCHANGE, RWF_APPEND } from './uapi.ts';
@@ -147,6 +158,122 @@ test('what a face leaves behind is taken back, and the filesystem ends with the 
   await two.destroy();
   assert.equal(filter.count('destroy'), 1);
   assert.throws(() => shared.face(), { code: 'EBADF' });
+});
+
+/** What watches of two Vfs hear, as words, for the time of one call. */
+function hearing(heard: string[]): (change: () => unknown) => Promise<string[]> {
+  return async (change) => {
+    heard.length = 0;
+    await change();
+    return [...heard];
+  };
+}
+
+const EVENTS: Readonly<Record<number, string>> = {
+  [IN_MODIFY]: 'modify',
+  [IN_ATTRIB]: 'attrib',
+  [IN_MOVED_FROM]: 'from',
+  [IN_MOVED_TO]: 'to',
+  [IN_CREATE]: 'create',
+  [IN_DELETE]: 'delete',
+  [IN_DELETE_SELF]: 'delete self',
+  [IN_MOVE_SELF]: 'move self',
+};
+
+test('watches of one Vfs hear what another changes, as they hear its own', async () => {
+  const shared = new SharedFileSystem(new MemFs());
+  const [a, b] = [new Vfs(shared.face()), new Vfs(shared.face())];
+  for (const [own, other] of [
+    [a, a],
+    [a, b],
+  ] as const) {
+    const heard: string[] = [];
+    const told = hearing(heard);
+    const note = (whose: string) => (event: WatchEvent) => heard.push(`${whose} ${EVENTS[event.mask]} ${event.name}`.trim());
+    await own.mkdir(ROOT, '/d', 0o755);
+    await own.mkdir(ROOT, '/d/sub', 0o755);
+    await (await own.open(ROOT, '/d/file', O_RDWR | O_CREAT, 0o644)).close(ROOT);
+    const ends = [
+      await own.watch(ROOT, '/d', {}, note('d')),
+      await own.watch(ROOT, '/', { recursive: true }, note('all')),
+      await own.watch(ROOT, '/d/file', {}, note('file')),
+    ];
+    assert.deepEqual(await told(() => other.mkdir(ROOT, '/d/new', 0o755)), ['d create new', 'all create d/new']);
+    assert.deepEqual(await told(async () => (await other.open(ROOT, '/d/f', O_RDWR | O_CREAT, 0o644)).close(ROOT)), [
+      'd create f',
+      'all create d/f',
+    ]);
+    const file = await other.open(ROOT, '/d/file', O_RDWR);
+    const modified = ['file modify', 'd modify file', 'all modify d/file'];
+    assert.deepEqual(await told(() => file.write(ROOT, bytes('abc'), 0)), modified);
+    assert.deepEqual(await told(() => other.setattr(ROOT, '/d/file', { size: 1 })), modified);
+    assert.deepEqual(await told(() => file.fallocate(ROOT, 0, 0, 4096)), modified);
+    const attributes = modified.map((words) => words.replace('modify', 'attrib'));
+    assert.deepEqual(await told(() => other.setattr(ROOT, '/d/file', { mode: 0o600 })), attributes);
+    assert.deepEqual(await told(() => other.setxattr(ROOT, '/d/file', 'user.x', nameBytes('1'), 0)), attributes);
+    assert.deepEqual(await told(() => other.rename(ROOT, '/d/file', '/d/sub/moved')), [
+      'd from file',
+      'all from d/file',
+      'all to d/sub/moved',
+      'file move self',
+    ]);
+    // Under its new name, and under none once that is gone.
+    assert.deepEqual(await told(() => file.write(ROOT, bytes('abc'), 0)), ['file modify', 'all modify d/sub/moved']);
+    assert.deepEqual(await told(() => other.rename(ROOT, '/d/f', '/d/sub/moved', RENAME_EXCHANGE)), [
+      'd from f',
+      'all from d/f',
+      'all to d/sub/moved',
+      'all from d/sub/moved',
+      'd to f',
+      'all to d/f',
+      'file move self',
+    ]);
+    assert.deepEqual(await told(() => other.unlink(ROOT, '/d/f')), ['d delete f', 'all delete d/f', 'file delete self']);
+    assert.deepEqual(await told(() => file.write(ROOT, bytes('abc'), 0)), ['file modify']);
+    await file.close(ROOT);
+    await other.unlink(ROOT, '/d/sub/moved');
+    assert.deepEqual(await told(() => other.rmdir(ROOT, '/d/sub')), ['d delete sub', 'all delete d/sub']);
+    for (const end of ends) end();
+    assert.deepEqual(await told(() => other.rmdir(ROOT, '/d/new')), []);
+    await other.rmdir(ROOT, '/d');
+  }
+  await a.close();
+  await b.close();
+});
+
+test('a file that was renamed behind the back of a face is not told under its old name', async () => {
+  const shared = new SharedFileSystem(new MemFs());
+  const [one, two] = [shared.face(), shared.face()];
+  const { entry, fh } = await one.create(ROOT, 1, 'old', 0o644, O_RDWR);
+  await two.rename(ROOT, 1, 'old', 1, 'new', 0);
+  const heard: string[] = [];
+  const nothing = (): void => {};
+  two.attach({
+    invalInode: nothing,
+    invalEntry: nothing,
+    delete: nothing,
+    event: (node, name, mask) => heard.push(`${node} ${name} ${EVENTS[mask]}`),
+  });
+  await one.write(ROOT, entry.node, fh, { pos: 0, flags: 0 }, bytes('x'));
+  assert.deepEqual(heard, [`${entry.node}  modify`]);
+});
+
+test('nothing is looked up for watches while nobody watches', async () => {
+  const filter = new FilterFs(new MemFs());
+  const shared = new SharedFileSystem(filter.fs);
+  const [a, b] = [new Vfs(shared.face()), new Vfs(shared.face())];
+  const file = await a.open(ROOT, '/f', O_RDWR | O_CREAT, 0o666);
+  const lookups = filter.count('lookup');
+  await file.write(ROOT, bytes('x'), 0);
+  assert.equal(filter.count('lookup'), lookups);
+  const end = await b.watch(ROOT, '/', {}, () => {});
+  const watched = filter.count('lookup');
+  await file.write(ROOT, bytes('x'), 0);
+  assert.equal(filter.count('lookup'), watched + 1);
+  end();
+  await a.close();
+  await b.close();
+  assert.deepEqual([...filter.owed], []);
 });
 
 test('two Vfs over one filesystem believe each other’s names, permissions and data at once', async () => {

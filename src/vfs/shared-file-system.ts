@@ -1,11 +1,12 @@
 import { assert } from '../base/assert.ts';
 import { FsError } from '../base/fs-error.ts';
 import type { WriteSource } from '../base/iov-iter.ts';
-import { type MaybePromise, run, type Task, then, wait } from '../base/task.ts';
+import { isPromise, type MaybePromise, run, type Task, then, wait } from '../base/task.ts';
 import type { Attr, AttrChanges, DirEntry, Entry, FileExtent, FileLock, LockRequest, StatFs } from './attr.ts';
 import { type Caller, ROOT } from './caller.ts';
 import { type CreateReply, type Fh, FileSystem, type Kiocb, type NodeId, type Notifier, type OpenReply } from './file-system.ts';
-import { F_UNLCK, isDirectory, LOCK_END } from './uapi.ts';
+import { IN_ATTRIB, IN_CREATE, IN_DELETE, IN_DELETE_SELF, IN_MODIFY, IN_MOVE_SELF, IN_MOVED_FROM, IN_MOVED_TO } from './fsnotify.ts';
+import { F_UNLCK, isDirectory, LOCK_END, RENAME_EXCHANGE } from './uapi.ts';
 
 /** Faces of one filesystem at once. */
 const FACES_MAX = 1024;
@@ -33,6 +34,7 @@ export class SharedFileSystem {
       invalInode: (node, pos, length) => this.tell(undefined, (to) => to.invalInode(node, pos, length)),
       invalEntry: (parent, name) => this.tell(undefined, (to) => to.invalEntry(parent, name)),
       delete: (parent, child, name) => this.tell(undefined, (to) => to.delete(parent, child, name)),
+      event: (node, name, mask) => this.tell(undefined, (to) => to.event?.(node, name, mask)),
     });
   }
 
@@ -57,6 +59,14 @@ export class SharedFileSystem {
     for (const face of this.#faces.values()) if (face !== from) for (const to of face.notifiers) say(to);
   }
 
+  /** @internal Does somebody behind another face watch? */
+  isWatched(from: Face): boolean {
+    for (const face of this.#faces.values()) {
+      if (face !== from) for (const to of face.notifiers) if (to.event !== undefined) return true;
+    }
+    return false;
+  }
+
   /** @internal A face has ended. */
   end(slot: number): MaybePromise<void> {
     this.#faces.delete(slot);
@@ -65,6 +75,14 @@ export class SharedFileSystem {
     this.#detach();
     return this.#fs.destroy();
   }
+}
+
+/** An inode that a face has looked up. */
+interface Held {
+  lookups: number;
+  /** Where it was last found, which may be over. */
+  parent: NodeId;
+  name: string | undefined;
 }
 
 /** The filesystem as one face has it. */
@@ -81,7 +99,7 @@ class Face extends FileSystem {
   readonly #fs: FileSystem;
   readonly #slot: number;
   #hasEnded = false;
-  readonly #lookups = new Map<NodeId, number>();
+  readonly #held = new Map<NodeId, Held>();
   /** Open files and directories, by handle. */
   readonly #files = new Map<Fh, NodeId>();
   readonly #directories = new Map<Fh, NodeId>();
@@ -143,15 +161,22 @@ class Face extends FileSystem {
     }
     for (const [fh, node] of this.#files) yield* end(() => this.#fs.release(node, fh));
     for (const [fh, node] of this.#directories) yield* end(() => this.#fs.releasedir(node, fh));
-    for (const [node, count] of this.#lookups) yield* end(() => this.#fs.forget(node, count));
+    for (const [node, { lookups }] of this.#held) yield* end(() => this.#fs.forget(node, lookups));
     yield* end(() => this.#shared.end(this.#slot));
     if (failure !== undefined) throw failure;
   }
 
   // What is held, and what is told.
 
-  #counted(entry: Entry): Entry {
-    this.#lookups.set(entry.node, (this.#lookups.get(entry.node) ?? 0) + 1);
+  /** An entry that the face has now. `name`: where it was found, if by a name. */
+  #counted(entry: Entry, parent: NodeId = 0, name?: string): Entry {
+    let held = this.#held.get(entry.node);
+    if (held === undefined) this.#held.set(entry.node, (held = { lookups: 0, parent, name }));
+    held.lookups++;
+    if (name !== undefined) {
+      held.parent = parent;
+      held.name = name;
+    }
     return entry;
   }
 
@@ -163,11 +188,12 @@ class Face extends FileSystem {
     if (!this.#isAlone) this.#shared.tell(this, say);
   }
 
-  /** Names in a directory changed: its listing and its times with them. */
-  #tellName(parent: NodeId, name: string): void {
+  /** Names in a directory changed: its listing and its times with them. `mask`: what those who watch it hear. */
+  #tellName(parent: NodeId, name: string, mask: number): void {
     this.#tell((to) => {
       to.invalEntry(parent, name);
       to.invalInode(parent, 0, 0);
+      to.event?.(parent, name, mask);
     });
   }
 
@@ -179,15 +205,34 @@ class Face extends FileSystem {
     this.#tell((to) => to.invalInode(node, pos, length));
   }
 
+  /** The inode itself changed: those who watch it hear that, and those who watch the directory in which this face has found it. */
+  #tellWatchers(node: NodeId, mask: number): void {
+    if (this.#isAlone || !this.#shared.isWatched(this)) return;
+    this.#tell((to) => to.event?.(node, '', mask));
+    const { parent = 0, name } = this.#held.get(node) ?? {};
+    if (name === undefined) return;
+    const found = (entry: Entry | undefined): void => {
+      if (entry === undefined) return;
+      this.#fs.forget(entry.node, 1);
+      if (entry.node === node) this.#tell((to) => to.event?.(parent, name, mask));
+    };
+    // The name may lead elsewhere since. Where that cannot be found out, it is not told.
+    try {
+      const looked = this.#fs.lookup(ROOT, parent, name);
+      if (isPromise(looked)) (looked as Promise<Entry | undefined>).then(found).catch(() => {});
+      else found(looked as Entry | undefined);
+    } catch {}
+  }
+
   #made(parent: NodeId, name: string, made: MaybePromise<Entry>): MaybePromise<Entry> {
     return then(made, (entry) => {
-      this.#tellName(parent, name);
-      return this.#counted(entry);
+      this.#tellName(parent, name, IN_CREATE);
+      return this.#counted(entry, parent, name);
     });
   }
 
-  #opened(created: CreateReply): CreateReply {
-    this.#counted(created.entry);
+  #opened(created: CreateReply, parent?: NodeId, name?: string): CreateReply {
+    this.#counted(created.entry, parent, name);
     this.#files.set(created.fh, created.entry.node);
     return created;
   }
@@ -212,7 +257,7 @@ class Face extends FileSystem {
   // Inodes.
 
   lookup(caller: Caller, parent: NodeId, name: string): MaybePromise<Entry | undefined> {
-    return then(this.#fs.lookup(caller, parent, name), (entry) => (entry === undefined ? undefined : this.#counted(entry)));
+    return then(this.#fs.lookup(caller, parent, name), (entry) => (entry === undefined ? undefined : this.#counted(entry, parent, name)));
   }
 
   override iget(caller: Caller, node: NodeId): MaybePromise<Entry> {
@@ -224,10 +269,11 @@ class Face extends FileSystem {
   }
 
   forget(node: NodeId, nlookup: number): void {
-    const held = this.#lookups.get(node) ?? 0;
-    const given = Math.min(held, nlookup);
-    if (given === held) this.#lookups.delete(node);
-    else this.#lookups.set(node, held - given);
+    const held = this.#held.get(node);
+    if (held === undefined) return;
+    const given = Math.min(held.lookups, nlookup);
+    held.lookups -= given;
+    if (held.lookups === 0) this.#held.delete(node);
     if (given > 0) this.#fs.forget(node, given);
   }
 
@@ -239,6 +285,7 @@ class Face extends FileSystem {
     return then(this.#fs.setattr(caller, node, changes, fh), (attr) => {
       if (changes.size === undefined) this.#tellAttr(node);
       else this.#tellData(node, changes.size, 0);
+      this.#tellWatchers(node, changes.size === undefined ? IN_ATTRIB : IN_MODIFY);
       return attr;
     });
   }
@@ -299,6 +346,8 @@ class Face extends FileSystem {
       else to.invalEntry(parent, name);
       to.invalInode(parent, 0, 0);
       if (entry !== undefined) to.invalInode(entry.node, -1, 0);
+      to.event?.(parent, name, IN_DELETE);
+      if (entry !== undefined) to.event?.(entry.node, '', wasLast ? IN_DELETE_SELF : IN_ATTRIB);
     });
   }
 
@@ -313,15 +362,52 @@ class Face extends FileSystem {
       const replaced = yield* this.#behind(caller, newParent, newName);
       try {
         yield* wait(this.#fs.rename(caller, parent, name, newParent, newName, flags));
-        this.#tellName(parent, name);
-        this.#tellName(newParent, newName);
-        for (const { entry } of [moved, replaced]) if (entry !== undefined) this.#tellAttr(entry.node);
+        this.#tellMoved(parent, name, newParent, newName, moved.entry, replaced.entry, (flags & RENAME_EXCHANGE) !== 0);
       } finally {
         replaced.end();
       }
     } finally {
       moved.end();
     }
+  }
+
+  #tellMoved(
+    parent: NodeId,
+    name: string,
+    newParent: NodeId,
+    newName: string,
+    moved: Entry | undefined,
+    replaced: Entry | undefined,
+    isExchange: boolean,
+  ): void {
+    // Two names of one inode stay as they are.
+    if (moved !== undefined && moved.node === replaced?.node) return;
+    this.#tellName(parent, name, IN_MOVED_FROM);
+    this.#tellName(newParent, newName, IN_MOVED_TO);
+    this.#tell((to) => {
+      if (isExchange) {
+        to.event?.(newParent, newName, IN_MOVED_FROM);
+        to.event?.(parent, name, IN_MOVED_TO);
+      }
+      if (moved !== undefined) {
+        to.invalInode(moved.node, -1, 0);
+        to.event?.(moved.node, '', IN_MOVE_SELF);
+      }
+      if (replaced !== undefined) {
+        const isGone = isDirectory(replaced.attr.mode) || replaced.attr.nlink <= 1;
+        to.invalInode(replaced.node, -1, 0);
+        to.event?.(replaced.node, '', isExchange ? IN_MOVE_SELF : isGone ? IN_DELETE_SELF : IN_ATTRIB);
+      }
+    });
+    this.#renamed(moved, newParent, newName);
+    if (isExchange) this.#renamed(replaced, parent, name);
+  }
+
+  #renamed(entry: Entry | undefined, parent: NodeId, name: string): void {
+    const held = entry === undefined ? undefined : this.#held.get(entry.node);
+    if (held === undefined) return;
+    held.parent = parent;
+    held.name = name;
   }
 
   // Open files.
@@ -335,8 +421,8 @@ class Face extends FileSystem {
 
   override create(caller: Caller, parent: NodeId, name: string, mode: number, flags: number): MaybePromise<CreateReply> {
     return then(this.#fs.create(caller, parent, name, mode, flags), (created) => {
-      this.#tellName(parent, name);
-      return this.#opened(created);
+      this.#tellName(parent, name, IN_CREATE);
+      return this.#opened(created, parent, name);
     });
   }
 
@@ -350,7 +436,10 @@ class Face extends FileSystem {
 
   override write(caller: Caller, node: NodeId, fh: Fh, iocb: Kiocb, source: WriteSource): MaybePromise<number> {
     return then(this.#fs.write(caller, node, fh, iocb, source), (count) => {
-      if (count > 0) this.#tellData(node, iocb.pos - count, count);
+      if (count > 0) {
+        this.#tellData(node, iocb.pos - count, count);
+        this.#tellWatchers(node, IN_MODIFY);
+      }
       return count;
     });
   }
@@ -377,7 +466,10 @@ class Face extends FileSystem {
 
   override fallocate(caller: Caller, node: NodeId, fh: Fh, mode: number, offset: number, length: number): MaybePromise<void> {
     // To the end: modes that move what lies behind the range are among them.
-    return then(this.#fs.fallocate(caller, node, fh, mode, offset, length), () => this.#tellData(node, offset, 0));
+    return then(this.#fs.fallocate(caller, node, fh, mode, offset, length), () => {
+      this.#tellData(node, offset, 0);
+      this.#tellWatchers(node, IN_MODIFY);
+    });
   }
 
   override copyFileRange(
@@ -392,7 +484,10 @@ class Face extends FileSystem {
     flags: number,
   ): MaybePromise<number> {
     return then(this.#fs.copyFileRange(caller, nodeIn, fhIn, posIn, nodeOut, fhOut, posOut, length, flags), (count) => {
-      if (count > 0) this.#tellData(nodeOut, posOut, count);
+      if (count > 0) {
+        this.#tellData(nodeOut, posOut, count);
+        this.#tellWatchers(nodeOut, IN_MODIFY);
+      }
       return count;
     });
   }
@@ -451,7 +546,7 @@ class Face extends FileSystem {
 
   readdir(caller: Caller, node: NodeId, fh: Fh, offset: number, count: number, plus: boolean): MaybePromise<DirEntry[]> {
     return then(this.#fs.readdir(caller, node, fh, offset, count, plus), (entries) => {
-      for (const { entry } of entries) if (entry !== undefined) this.#counted(entry);
+      for (const { name, entry } of entries) if (entry !== undefined) this.#counted(entry, node, name);
       return entries;
     });
   }
@@ -472,7 +567,7 @@ class Face extends FileSystem {
   }
 
   override setxattr(caller: Caller, node: NodeId, name: string, value: Uint8Array, flags: number): MaybePromise<void> {
-    return then(this.#fs.setxattr(caller, node, name, value, flags), () => this.#tellAttr(node));
+    return then(this.#fs.setxattr(caller, node, name, value, flags), () => this.#tellXattr(node));
   }
 
   override listxattr(caller: Caller, node: NodeId): MaybePromise<string[]> {
@@ -480,7 +575,12 @@ class Face extends FileSystem {
   }
 
   override removexattr(caller: Caller, node: NodeId, name: string): MaybePromise<void> {
-    return then(this.#fs.removexattr(caller, node, name), () => this.#tellAttr(node));
+    return then(this.#fs.removexattr(caller, node, name), () => this.#tellXattr(node));
+  }
+
+  #tellXattr(node: NodeId): void {
+    this.#tellAttr(node);
+    this.#tellWatchers(node, IN_ATTRIB);
   }
 
   // The whole.

@@ -8,7 +8,7 @@ import { type Caller, hasCap } from './caller.ts';
 import { Dcache, DENTRY_BYTES } from './dcache.ts';
 import type { Dentry } from './dentry.ts';
 import { FileDescription } from './file-description.ts';
-import type { CreateReply, Fh, FileSystem, NodeId } from './file-system.ts';
+import type { CreateReply, Fh, FileSystem, NodeId, Notifier } from './file-system.ts';
 import { IN_ATTRIB, IN_CREATE, IN_MODIFY, Notifications, type WatchEvent } from './fsnotify.ts';
 import { nameLength } from './name.ts';
 import { NameChanges } from './name-changes.ts';
@@ -88,15 +88,7 @@ export class Vfs {
     this.permissions = new AccessControl(fs, this.dcache);
     this.#host = { fs, dcache: this.dcache, access: this.permissions };
     this.#names = new NameChanges(this.#host, this.notifications);
-    this.#detach = fs.attach({
-      invalInode: (node) => this.#invalInode(node),
-      invalEntry: (parent, name) => this.#invalEntry(parent, name),
-      delete: (parent, child, name) => {
-        const vnode = this.dcache.get(child);
-        if (vnode?.isDirectory === true) vnode.isDead = true;
-        this.#invalEntry(parent, name);
-      },
-    });
+    this.#detach = fs.attach(this.#notifier());
   }
 
   get isClosed(): boolean {
@@ -652,6 +644,29 @@ export class Vfs {
   #checkAdmin(caller: Caller, syscall: string): void {
     this.checkOpen(syscall);
     if (!hasCap(caller, CAP_SYS_ADMIN)) throw new FsError('EPERM', syscall);
+  }
+
+  /** Hears what others change. */
+  #notifier(): Notifier {
+    const { notifications, dcache } = this;
+    const tell = (node: NodeId, name: string, mask: number): void => {
+      const vnode = dcache.get(node);
+      if (vnode === undefined) return;
+      if (name === '') notifications.own(vnode, mask);
+      else notifications.entry(vnode, name, mask);
+    };
+    return {
+      invalInode: (node) => this.#invalInode(node),
+      invalEntry: (parent, name) => this.#invalEntry(parent, name),
+      delete: (parent, child, name) => {
+        const vnode = dcache.get(child);
+        if (vnode?.isDirectory === true) vnode.isDead = true;
+        this.#invalEntry(parent, name);
+      },
+      get event() {
+        return notifications.isIdle ? undefined : tell;
+      },
+    };
   }
 
   #invalInode(node: NodeId): void {

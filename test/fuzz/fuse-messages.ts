@@ -9,11 +9,20 @@ import { Prng } from '../../src/base/prng.ts';
 import { OPERATIONS } from '../../src/fuse/abi/opcodes.ts';
 import { Reply } from '../../src/fuse/abi/reply.ts';
 import { Request } from '../../src/fuse/abi/request.ts';
+import { RequestEncoder } from '../../src/fuse/abi/request-encoder.ts';
+import { nameBytes } from '../../src/vfs/name.ts';
 import * as samples from '../support/fuse-samples.ts';
 import { fuzzProgram } from '../support/fuzz-program.ts';
 
 const STEPS = 500;
-const messages = Object.values(samples).filter((sample) => sample instanceof Uint8Array);
+/** As kernels sent them, and one of each operation. */
+const messages = [...Object.values(samples).filter((sample) => sample instanceof Uint8Array), ...OPERATIONS.map(requestOf)];
+
+function requestOf({ opcode, names }: (typeof OPERATIONS)[number]): Uint8Array {
+  const encoder = new RequestEncoder(new Uint8Array(4096)).begin(opcode, 4, 1, { uid: 0, gid: 0, pid: 7 });
+  for (const _ of names) encoder.name(nameBytes('name'));
+  return encoder.bytes.slice(0, encoder.end());
+}
 
 function oneSeed(prng: Prng): void {
   const request = new Request();

@@ -5,9 +5,10 @@ import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import * as fs from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
+import { gunzipSync } from 'node:zlib';
 import type { Finding } from '../../src/cli/doctor-command.ts';
 import { readMountTable } from '../../src/cli/mount-table.ts';
 import type { MountFacts } from '../../src/cli/served-mount.ts';
@@ -15,6 +16,9 @@ import type { MountStatus } from '../../src/cli/status-command.ts';
 import { Libc } from '../../src/sys/libc.ts';
 
 const MAIN = fileURLToPath(new URL('../../src/cli/main.js', import.meta.url));
+const HELPER = fileURLToPath(new URL('../../src/cli/mount-helper.js', import.meta.url));
+/** Tests run in the folder of the package. */
+const EMPTY_IMAGE = resolve('examples/empty-ext4.img.gz');
 /** A program that runs until SIGTERM, and says when it runs. */
 const UNTIL_SIGTERM = `process.on('SIGTERM', () => process.exit(42)); setInterval(() => {}, 1e6); console.log('runs')`;
 
@@ -400,6 +404,103 @@ function whyNoCalls(): string | false {
     return `system calls cannot be made from here: ${(error as Error).message}`;
   }
 }
+
+test('an image is mounted, and complete when umount returns; read-only not one byte of it changes', { skip }, async (t) => {
+  const place = new Place(t);
+  const image = place.path('image');
+  fs.writeFileSync(image, gunzipSync(fs.readFileSync(EMPTY_IMAGE)));
+  await place.json('mount', image, place.mnt, '-o', 'data=ordered,commit=100');
+  const text = 'x'.repeat(300_000);
+  fs.writeFileSync(join(place.mnt, 'file'), text);
+  assert.equal((await place.statusOf(place.mnt))?.source, image);
+  const second = await place.iomap('mount', image, place.folder);
+  assert.equal(second.code, 1);
+  assert.match(second.stderr, /^iomap: EBUSY.*\n$/);
+  await place.json('umount', place.mnt);
+  const before = fs.readFileSync(image);
+  await place.json('mount', image, place.mnt, '-o', 'ro');
+  assert.equal(fs.readFileSync(join(place.mnt, 'file'), 'utf8'), text);
+  await place.json('umount', place.mnt);
+  assert.ok(before.equals(fs.readFileSync(image)));
+  assert.equal((await place.iomap('exec', image, '--', 'cmp', '{}/file', place.path('none'))).code, 2);
+});
+
+test('an image that is none is one line and exit status 1', { skip }, async (t) => {
+  const place = new Place(t);
+  const file = place.path('junk');
+  fs.writeFileSync(file, 'x'.repeat(100_000));
+  for (const source of [file, `${file}:part1`, place.path('missing')]) {
+    const { code, stderr } = await place.iomap('mount', source, place.mnt);
+    assert.equal(code, 1);
+    assert.match(stderr, /^iomap: E[A-Z]+: [^\n]+\n$/);
+  }
+  assert.deepEqual(place.mounts, []);
+});
+
+/** A module whose unlink waits until a file of the host is there, and whose end fails. */
+function waitingModule(place: Place): { module: string; release: () => void } {
+  const memFs = new URL('../../src/fs/memfs/mem-fs.js', import.meta.url).href;
+  const fsError = new URL('../../src/base/fs-error.js', import.meta.url).href;
+  const gate = place.path('gate');
+  const module = place.path('waiting.mjs');
+  fs.writeFileSync(
+    module,
+    `import fs from 'node:fs'; import { MemFs } from ${JSON.stringify(memFs)}; import { FsError } from ${JSON.stringify(fsError)};
+    class WaitingFs extends MemFs {
+      async unlink(...args) {
+        while (!fs.existsSync(${JSON.stringify(gate)})) await new Promise((resolve) => setTimeout(resolve, 5));
+        return super.unlink(...args);
+      }
+      async destroy() { await super.destroy(); throw new FsError('ENOSPC', 'write', { detail: 'the last write' }); }
+    }
+    export default () => new WaitingFs();`,
+  );
+  return { module, release: () => fs.writeFileSync(gate, '') };
+}
+
+test('requests in flight are shown with path and process, and umount tells of an error of the end', { skip }, async (t) => {
+  const place = new Place(t);
+  const { module, release } = waitingModule(place);
+  const log = place.path('log');
+  const { pid } = await place.json<MountFacts>('mount', module, place.mnt, '--log', log);
+  fs.mkdirSync(join(place.mnt, 'dir'));
+  fs.writeFileSync(join(place.mnt, 'dir/file'), '');
+  const remover = spawn('rm', [join(place.mnt, 'dir/file')], { stdio: 'ignore' });
+  const removed = once(remover, 'exit');
+  let found: MountStatus['inFlight'] = [];
+  while ((found?.length ?? 0) === 0) found = (await place.statusOf(place.mnt))?.inFlight ?? null;
+  const [request] = found ?? [];
+  assert.deepEqual([request?.operation, request?.path, request?.name, request?.pid], ['FUSE_UNLINK', '/dir', 'file', remover.pid]);
+  assert.ok((request?.ageMs ?? -1) >= 0);
+  assert.match((await place.iomap('status')).stdout, new RegExp(`FUSE_UNLINK /dir/file, process ${remover.pid}, `));
+  process.kill(pid, 'SIGUSR1');
+  while (!/FUSE_UNLINK \/dir\/file/.test(fs.readFileSync(log, 'utf8'))) await new Promise(setImmediate);
+  release();
+  await removed;
+  const umount = await place.iomap('umount', place.mnt);
+  assert.equal(umount.code, 1);
+  assert.match(umount.stderr, /ENOSPC.*the last write/);
+  assert.deepEqual(place.mounts, []);
+});
+
+test('--metrics serves counts at the address that it tells', { skip }, async (t) => {
+  const place = new Place(t);
+  const { metrics } = await place.json<MountFacts>('mount', 'mem:', place.mnt, '--metrics', '127.0.0.1:0');
+  fs.mkdirSync(join(place.mnt, 'directory'));
+  const text = await (await fetch(`http://${metrics}/metrics`)).text();
+  assert.match(text, new RegExp(`^iomap_fuse_requests_total\\{mount="${place.mnt}",operation="FUSE_MKDIR"\\} 1$`, 'm'));
+});
+
+test('mount.fuse.iomap mounts as mount(8) asks it to', { skip }, async (t) => {
+  const place = new Place(t);
+  const env = { ...process.env, IOMAP_RUNTIME_DIR: place.runtimeDir };
+  const helper = (...words: string[]) => spawnSync(process.execPath, [HELPER, ...words], { env, encoding: 'utf8' });
+  assert.equal(helper('mem:', place.mnt, '-n', '-o', 'rw,noauto,x-systemd.automount,nosuid', '-t', 'fuse.iomap').status, 0);
+  assert.ok(readMountTable().some(({ directory, words }) => directory === place.mnt && words.includes('nosuid')));
+  await place.json('umount', place.mnt);
+  assert.equal(helper('mem:', place.path('missing')).status, 32);
+  assert.equal(helper('mem:', place.mnt, '-o', 'bogus').status, 1);
+});
 
 test('iomap doctor says that mounting works here, line by line', { skip }, async (t) => {
   const place = new Place(t);

@@ -16,7 +16,7 @@ import { isMounted, withDirectory } from '../support/fuse-mount.ts';
 import { manifestOf, runProgram, runShell } from '../support/programs.ts';
 import { IMAGE_SOURCE, type ImageKind, ImageMount, whyNoImages, withImage } from '../support/programs-image.ts';
 
-const SERVE = fileURLToPath(new URL('../support/programs-serve.js', import.meta.url));
+const SERVE = fileURLToPath(new URL('./image-child.js', import.meta.url));
 const MAIN = fileURLToPath(new URL('../../src/cli/main.js', import.meta.url));
 const SMALL: ImageKind = { options: '-t ext4 -b 4096', size: 64 };
 const MIB = 2 ** 20;

@@ -7,6 +7,7 @@ class FaultyFs extends MemFs {
   override mkdir(...args: Parameters<MemFs['mkdir']>): MaybePromise<Entry> {
     const name = args[2];
     if (name === 'throw') throw new TypeError('a fault of the filesystem');
+    if (name === 'stuck') return new Promise(() => {});
     if (name === 'die') {
       setImmediate(() => {
         throw new Error('a fault that nobody catches');

@@ -7,6 +7,7 @@ import { suite, test } from 'node:test';
 import { IovIter } from '../../src/base/iov-iter.ts';
 import { deferred, type MaybePromise } from '../../src/base/task.ts';
 import { attach } from '../../src/fuse/mount/attachment.ts';
+import { newControl } from '../../src/fuse/mount/mount.ts';
 import { mountHere } from '../../src/fuse/mount/mount-here.ts';
 import type { ServerOptions } from '../../src/fuse/server/options.ts';
 import { FuseServer } from '../../src/fuse/server/server.ts';
@@ -41,7 +42,7 @@ async function withServer(
 ): Promise<void> {
   await withDirectory(async (directory) => {
     const { mode } = await fs.getattr(ROOT, fs.root);
-    const control = new Int32Array(new SharedArrayBuffer(4));
+    const control = newControl();
     const attachment = await attach(directory, { rootMode: mode, checksAccess: false, isReadOnly: false }, {}, control);
     const device = new DevFuse(attachment.fd, { onEventLoop: true, control });
     const ready = deferred();

@@ -2,7 +2,7 @@ import { assert } from '../../base/assert.ts';
 import { FsError, hasCode } from '../../base/fs-error.ts';
 import { RangeSet } from '../../base/range-set.ts';
 import { roundDown, roundUp } from '../../base/ranges.ts';
-import { type MaybePromise, run, type Task, wait } from '../../base/task.ts';
+import { isPromise, type MaybePromise, run, type Task, wait } from '../../base/task.ts';
 import { blockFileIo } from '../../iomap/block-file-io.ts';
 import { firstUntouched, releaseDelalloc } from '../../iomap/delalloc.ts';
 import type { DirectFileIo } from '../../iomap/direct-file.ts';
@@ -28,7 +28,7 @@ import {
   IOMAP_UNWRITTEN,
   IOMAP_WRITE,
   IOMAP_ZERO,
-  type Iomap,
+  Iomap,
 } from '../../iomap/iomap.ts';
 import { zeroRange } from '../../iomap/zero-range.ts';
 import type { Handle } from '../../jbd2/log.ts';
@@ -211,6 +211,25 @@ export class Ext4Data {
     if (start === stop) return;
     yield* wait(zeroRange(file, start, stop - start, this.ioOf(file.owner)));
     yield* wait(file.mapping.writeAndWait(start, stop));
+  }
+
+  /** Does zeroing [pos, end) write first: is there new data over unwritten blocks? Also where that cannot be said at once. */
+  zeroingWrites(file: Ext4File, pos: number, end: number): boolean {
+    if (file.owner.hasInlineData || !file.mapping.needsWriteback(pos, end)) return false;
+    const hasUnwritten = run(this.#hasUnwritten(file, pos, end));
+    if (!isPromise(hasUnwritten)) return hasUnwritten;
+    hasUnwritten.catch(() => {});
+    return true;
+  }
+
+  *#hasUnwritten(file: Ext4File, pos: number, end: number): Task<boolean> {
+    const map = new Iomap();
+    for (let at = pos; at < end; at = map.end) {
+      map.clear();
+      yield* look(this.#sb, () => this.#map(file, at, map));
+      if (map.type === IOMAP_UNWRITTEN) return true;
+    }
+    return false;
   }
 
   // Mappings.
@@ -473,6 +492,11 @@ export class Ext4Data {
     if ((map.flags & IOMAP_F_NEW) === 0 || (flags & IOMAP_DIRECT) !== 0) return;
     const untouched = firstUntouched(pos, written, file.blockSize);
     if (untouched >= map.end) return;
+    if ((flags & IOMAP_NOWAIT) !== 0) {
+      // Nobody had a turn since the hole was promised space, so nothing else can be dirty there, and no folio has to be waited for.
+      this.#forgetDelayed(file, untouched / file.blockSize, Math.ceil(map.end / file.blockSize));
+      return;
+    }
     return run(this.#releaseDelayed(file, untouched, map.end));
   }
 

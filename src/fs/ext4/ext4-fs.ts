@@ -2,7 +2,7 @@ import { assert } from '../../base/assert.ts';
 import type { WatchedClock } from '../../base/clock.ts';
 import { FsError } from '../../base/fs-error.ts';
 import { IovIter, type WriteSource } from '../../base/iov-iter.ts';
-import { roundDown } from '../../base/ranges.ts';
+import { roundDown, roundUp } from '../../base/ranges.ts';
 import { isPromise, type MaybePromise, run, type Task, then, wait } from '../../base/task.ts';
 import { bufferedFileWrite, type FileWriteOptions } from '../../iomap/buffered-file.ts';
 import { bufferedRead } from '../../iomap/buffered-read.ts';
@@ -365,6 +365,8 @@ export class Ext4Fs extends FileSystem {
     const isGrowth = size >= file.size && owner.size === file.size && file.size % blockSize === 0;
     if (!(isShrink || isGrowth) || (this.#sb.clusterRatio > 1 && !file.delayed.isEmpty)) this.#refuseToWait(caller, 'truncate');
     this.#settlesAtOnce(caller, 'truncate', file);
+    const writes = caller.nowait === true && this.#data.zeroingWrites(file, Math.min(size, file.size), roundUp(size, blockSize));
+    if (writes) this.#refuseToWait(caller, 'truncate');
     const isNothing = size === file.size && inode.blocks === 0 && file.delayed.isEmpty;
     if (size === 0 && !isNothing) inode.wasTruncated = true;
     const resized = isNothing ? undefined : setSize(file, size, this.#data.fallocateOpsOf(inode));

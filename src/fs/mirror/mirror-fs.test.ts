@@ -86,6 +86,12 @@ describe('MirrorFs', { skip: unavailable() ?? false }, () => {
     return status.filter((line) => /^(?:Uid|Gid|Groups|CapEff|Umask):/.test(line));
   };
 
+  test('the host changes files too, unless whoever made the mirror knows that it does not', (t) => {
+    assert.equal(fresh(t).mirror.changesElsewhere, true);
+    assert.equal(fresh(t, { validMs: 1000 }).mirror.changesElsewhere, true);
+    assert.equal(fresh(t, { validMs: Number.POSITIVE_INFINITY }).mirror.changesElsewhere, false);
+  });
+
   test('attributes are those of the host', (t) => {
     const { mirror, dir } = fresh(t);
     const path = join(dir, 'file');

@@ -78,7 +78,10 @@ import { type HostNode, HostNodes, pathOf } from './host-nodes.ts';
 export interface MirrorFsOptions {
   /** Nothing is changed through here. Default: no. */
   readonly readOnly?: boolean;
-  /** How long faces may use names and attributes without asking again, milliseconds. Default 0: changes on the host are seen at once. */
+  /**
+   * How long faces may use names and attributes without asking again, milliseconds. Default 0: changes on the host are seen at once. Infinity
+   * where nobody else changes the directory.
+   */
   readonly validMs?: number;
 }
 
@@ -135,6 +138,8 @@ export class MirrorFs extends FileSystem {
   override isReadOnly: boolean;
   override readonly nameMax: number;
   override readonly attrValidMs: number;
+  /** By who else has the directory. */
+  override readonly changesElsewhere: boolean;
   readonly #libc = new Libc();
   readonly #credentials = new Credentials(this.#libc);
   readonly #nodes = new HostNodes(this.#libc, this.root);
@@ -150,6 +155,7 @@ export class MirrorFs extends FileSystem {
     super();
     this.isReadOnly = options.readOnly ?? false;
     this.attrValidMs = options.validMs ?? 0;
+    this.changesElsewhere = this.attrValidMs !== Number.POSITIVE_INFINITY;
     this.#descriptorsMax = descriptorsMax();
     const fd = this.#libc.open(nameBytes(directory), O_PATH | O_DIRECTORY | O_CLOEXEC, 0);
     this.#mount = this.#libc.statx(fd, NO_PATH, AT_EMPTY_PATH);

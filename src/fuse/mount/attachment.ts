@@ -7,7 +7,7 @@ import type { Socket } from 'node:net';
 import type { ErrnoCode } from '../../base/errno.ts';
 import { errnoCodeOf, FsError } from '../../base/fs-error.ts';
 import { Libc } from '../../sys/libc.ts';
-import { CONTROL_END } from '../transport/dev-fuse.ts';
+import { CONTROL_CLOSED, CONTROL_DONE, CONTROL_END } from '../transport/dev-fuse.ts';
 import type { FilesystemFacts } from './messages.ts';
 import { deviceWords, type MountOptions, mountWords } from './mount-options.ts';
 import { runProgram, TOOL_ENV } from './run-program.ts';
@@ -48,7 +48,7 @@ export function passedDescriptor(directory: string): number | undefined {
 export async function attach(directory: string, facts: FilesystemFacts, options: MountOptions, control: Int32Array): Promise<Attachment> {
   const passed = passedDescriptor(directory);
   if (passed !== undefined) return new Passed(passed, control);
-  if (process.geteuid?.() === 0) return mountAsRoot(directory, facts, options);
+  if (process.geteuid?.() === 0) return mountAsRoot(directory, facts, options, control);
   return mountAsUser(directory, facts, options, control);
 }
 
@@ -86,14 +86,15 @@ class UnmountGuard {
 }
 
 /** mount(8) inherits the descriptor as number 3. */
-async function mountAsRoot(directory: string, facts: FilesystemFacts, options: MountOptions): Promise<Attachment> {
+async function mountAsRoot(directory: string, facts: FilesystemFacts, options: MountOptions, control: Int32Array): Promise<Attachment> {
   const { fsname = 'iomap', subtype = 'iomap' } = options;
   const fd = openDevice();
   try {
     const words = [...deviceWords(3, facts), ...mountWords(facts, options)];
     const { code, text } = await runProgram('mount', ['-i', '-t', `fuse.${subtype}`, '-o', words.join(','), fsname, directory], fd);
     if (code !== 0) throw failed('mount', text, directory);
-    return new MountedByRoot(fd, directory, options.autoUnmount === true ? new UnmountGuard(directory, ['umount', '-l']) : undefined);
+    const guard = options.autoUnmount === true ? new UnmountGuard(directory, ['umount', '-l']) : undefined;
+    return new MountedByRoot(fd, directory, control, guard);
   } catch (error) {
     closeSync(fd);
     throw error;
@@ -113,11 +114,13 @@ function openDevice(): number {
 class MountedByRoot implements Attachment {
   readonly fd: number;
   readonly directory: string;
+  readonly #control: Int32Array;
   readonly #guard: UnmountGuard | undefined;
 
-  constructor(fd: number, directory: string, guard: UnmountGuard | undefined) {
+  constructor(fd: number, directory: string, control: Int32Array, guard: UnmountGuard | undefined) {
     this.fd = fd;
     this.directory = directory;
+    this.#control = control;
     this.#guard = guard;
   }
 
@@ -136,6 +139,7 @@ class MountedByRoot implements Attachment {
       if (now('umount') === 0) return;
       now('sync', '-f');
     }
+    endServing(this.fd, this.#control, this.directory, isServed);
     now('umount', '-f', '-l');
   }
 
@@ -217,12 +221,11 @@ class MountedByHelper implements Attachment {
   }
 
   endNow(isServed: boolean): void {
-    const now = (file: string, ...args: string[]) =>
-      spawnSync(file, [...args, this.directory], { stdio: 'ignore', env: TOOL_ENV, timeout: EXIT_WAIT_MS }).status;
-    if (isServed && now('fusermount3', '-u', '--') === 0) return;
-    Atomics.or(this.#control, 0, CONTROL_END);
-    now('stat', '-f', '--'); // a message, at which the server looks at control
-    now('fusermount3', '-u', '-z', '-q', '--');
+    const now = (...args: string[]) =>
+      spawnSync('fusermount3', [...args, '--', this.directory], { stdio: 'ignore', env: TOOL_ENV, timeout: EXIT_WAIT_MS }).status;
+    if (isServed && now('-u') === 0) return;
+    endServing(this.fd, this.#control, this.directory, isServed);
+    now('-u', '-z', '-q');
   }
 
   async release(): Promise<void> {
@@ -259,13 +262,23 @@ class Passed implements Attachment {
     if (this.directory !== undefined) wake(this.directory);
   }
 
-  endNow(): void {
-    Atomics.or(this.#control, 0, CONTROL_END);
-    const { directory } = this;
-    if (directory !== undefined) spawnSync('stat', ['-f', '--', directory], { stdio: 'ignore', env: TOOL_ENV, timeout: EXIT_WAIT_MS });
+  endNow(isServed: boolean): void {
+    endServing(this.fd, this.#control, this.directory, isServed);
   }
 
   async release(): Promise<void> {}
+}
+
+/**
+ * Ends the connection of a device before this returns. No program may be started between the end of serving and that of the connection: it
+ * would have a copy of the device, and stand before its first instruction in closing a file of the mount that it inherited, for ever.
+ */
+function endServing(fd: number, control: Int32Array, directory: string | undefined, isServed: boolean): void {
+  Atomics.or(control, 0, CONTROL_END);
+  if (directory !== undefined) wake(directory);
+  if (isServed) Atomics.wait(control, CONTROL_DONE, 0, EXIT_WAIT_MS);
+  // A read that is still under way keeps the connection until the message comes.
+  if (Atomics.exchange(control, 0, CONTROL_CLOSED) !== CONTROL_CLOSED) closeSync(fd);
 }
 
 /** Where the connection of a device is mounted; undefined where the kernel does not say, before 6.16, or somewhere that is not seen here. */

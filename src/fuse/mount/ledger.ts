@@ -1,5 +1,5 @@
 import { codeOf } from '../../base/errno.ts';
-import { nameOf } from '../../vfs/name.ts';
+import { nameBytes, nameOf } from '../../vfs/name.ts';
 import { OPERATIONS, type Operation, opcodeName, operationOf } from '../abi/opcodes.ts';
 import { fuse_in_header } from '../abi/structs.ts';
 import { uniqueAt } from '../abi/words.ts';
@@ -13,6 +13,8 @@ export interface InFlightRequest {
   readonly node: number;
   /** The name in the request, if it has one: that of an entry of the directory `node`. */
   readonly name: string | undefined;
+  /** Of the node, where the server keeps paths and the request waits for its filesystem. */
+  readonly path: string | undefined;
   /** Of who asks; 0 for work of the kernel itself, and for processes that this one cannot see. */
   readonly pid: number;
   readonly uid: number;
@@ -28,6 +30,9 @@ const [UNIQUE, OPCODE, NODE, PID, UID, SINCE, SLOT_WORDS] = [0, 1, 2, 3, 4, 5, 6
 /** Bytes of a name that are noted, the NUL included; longer ones are cut. */
 const NAME_MAX = 64;
 
+/** The same of a path. */
+const PATH_MAX = 512;
+
 /** Rows of the counts: one for each opcode, and row 0 for those that are unknown. */
 const ROWS = 64;
 const ERRNOS = 256;
@@ -38,6 +43,7 @@ const ROW_WORDS = ERRORS + ERRNOS;
 
 const SLOT_BYTES = SLOTS * SLOT_WORDS * 8;
 const NAME_BYTES = SLOTS * NAME_MAX;
+const PATH_BYTES = SLOTS * PATH_MAX;
 
 /** Where the first name of a request is, by opcode; 0 where there is none. Requests of all minors that are served agree on it. */
 const NAME_AT: readonly number[] = nameTable(OPERATIONS);
@@ -56,13 +62,15 @@ export class Ledger {
   readonly memory: SharedArrayBuffer;
   readonly #slots: Float64Array;
   readonly #names: Uint8Array;
+  readonly #paths: Uint8Array;
   readonly #rows: Float64Array;
 
-  constructor(memory: SharedArrayBuffer = new SharedArrayBuffer(SLOT_BYTES + NAME_BYTES + ROWS * ROW_WORDS * 8)) {
+  constructor(memory: SharedArrayBuffer = new SharedArrayBuffer(SLOT_BYTES + NAME_BYTES + PATH_BYTES + ROWS * ROW_WORDS * 8)) {
     this.memory = memory;
     this.#slots = new Float64Array(memory, 0, SLOTS * SLOT_WORDS);
     this.#names = new Uint8Array(memory, SLOT_BYTES, NAME_BYTES);
-    this.#rows = new Float64Array(memory, SLOT_BYTES + NAME_BYTES, ROWS * ROW_WORDS);
+    this.#paths = new Uint8Array(memory, SLOT_BYTES + NAME_BYTES, PATH_BYTES);
+    this.#rows = new Float64Array(memory, SLOT_BYTES + NAME_BYTES + PATH_BYTES, ROWS * ROW_WORDS);
   }
 
   /** A message arrived. `data` looks at `message`. */
@@ -84,7 +92,17 @@ export class Ledger {
     slots[slot + PID] = data.getUint32(32, true);
     slots[slot + SINCE] = nowMs();
     this.#putName(at, message, NAME_AT[opcode] ?? 0, length);
+    this.#paths[at * PATH_MAX] = 0;
     slots[slot + UNIQUE] = unique;
+  }
+
+  /** A request has to wait, and is about the file of that path. */
+  waits(unique: number, path: string | undefined): void {
+    const at = path === undefined ? -1 : this.#find(unique, unique);
+    if (at < 0 || path === undefined) return;
+    const bytes = nameBytes(path).subarray(0, PATH_MAX - 1);
+    this.#paths.set(bytes, at * PATH_MAX);
+    this.#paths[at * PATH_MAX + bytes.length] = 0;
   }
 
   /** An answer goes out; 0 is the number of notifications. */
@@ -119,9 +137,10 @@ export class Ledger {
       const unique = this.#slots[slot + UNIQUE] as number;
       if (unique === 0) continue;
       const [, opcode = 0, node = 0, pid = 0, uid = 0, since = now] = this.#slots.slice(slot, slot + SLOT_WORDS);
-      const name = this.#nameAt(at);
+      const name = textAt(this.#names, at, NAME_MAX);
+      const path = textAt(this.#paths, at, PATH_MAX);
       if (this.#slots[slot + UNIQUE] !== unique) continue;
-      found.push({ unique, operation: opcodeName(opcode), node, name, pid, uid, ageMs: Math.max(0, now - since) });
+      found.push({ unique, operation: opcodeName(opcode), node, name, path, pid, uid, ageMs: Math.max(0, now - since) });
     }
     return found.sort((a, b) => b.ageMs - a.ageMs);
   }
@@ -168,12 +187,13 @@ export class Ledger {
     }
     names[to + i] = 0;
   }
+}
 
-  #nameAt(at: number): string | undefined {
-    const bytes = this.#names.slice(at * NAME_MAX, (at + 1) * NAME_MAX);
-    const end = bytes.indexOf(0);
-    return end === 0 ? undefined : nameOf(bytes, 0, end < 0 ? NAME_MAX : end);
-  }
+/** The text of slot `at`, up to its NUL; undefined for none. */
+function textAt(memory: Uint8Array, at: number, size: number): string | undefined {
+  const bytes = memory.slice(at * size, (at + 1) * size);
+  const end = bytes.indexOf(0);
+  return end === 0 ? undefined : nameOf(bytes, 0, end < 0 ? size : end);
 }
 
 function rowOf(opcode: number): number {

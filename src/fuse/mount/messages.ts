@@ -40,5 +40,7 @@ export type FromWorker =
   | { readonly kind: 'wake'; readonly delayMs: number }
   /** A request failed by a fault, and was answered with EIO. */
   | { readonly kind: 'bug'; readonly request: string; readonly stack: string }
+  /** Something that whoever runs the filesystem should know. */
+  | { readonly kind: 'notice'; readonly text: string }
   /** It is over: the session ended, or could not begin. The descriptor is closed. */
   | { readonly kind: 'ended'; readonly error: { readonly message: string; readonly code: string | undefined } | undefined };

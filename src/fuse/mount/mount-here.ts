@@ -10,7 +10,7 @@ import type { FuseChannel } from '../transport/channel.ts';
 import { DevFuse } from '../transport/dev-fuse.ts';
 import { type Attachment, attach, wake } from './attachment.ts';
 import { Ledger } from './ledger.ts';
-import { afterEnd, endpointOf, Mount, mountDirectory, newControl, printBug } from './mount.ts';
+import { afterEnd, endpointOf, Mount, mountDirectory, newControl, printBug, printNotice } from './mount.ts';
 import { type MountOptions, ownerOf, serverOptionsOf } from './mount-options.ts';
 import { NotedChannel } from './noted-channel.ts';
 import { BEAT, BEATS, FIRED, SIGNS, STOP, type WatchdogData } from './watchdog-signs.ts';
@@ -20,6 +20,7 @@ export interface ServeOptions extends ServerOptions {
   readonly onReady?: (agreement: Agreement) => void;
   /** As in MountOptions. */
   readonly onBug?: (request: string, stack: string) => void;
+  readonly onNotice?: (text: string) => void;
 }
 
 /**
@@ -29,10 +30,11 @@ export interface ServeOptions extends ServerOptions {
  * Errors: those of the channel; EPROTO for a peer that does not speak FUSE; those of ending the filesystem.
  */
 export async function serve(fs: FileSystem, channel: FuseChannel, options: ServeOptions = {}): Promise<void> {
-  const { onReady, onBug = printBug, ...serverOptions } = options;
+  const { onReady, onBug = printBug, onNotice = printNotice, ...serverOptions } = options;
   const server = new FuseServer(fs, new LoopChannel(channel), serverOptions, {
     ...(onReady === undefined ? {} : { onReady }),
     onBug: (error, request) => onBug(request, error instanceof Error ? (error.stack ?? error.message) : String(error)),
+    onNotice,
   });
   await server.run();
 }
@@ -77,14 +79,14 @@ export interface MountHereOptions extends Omit<MountOptions, 'args'> {
 /**
  * Mounts a filesystem that lives in this thread, and serves it on its event loop. Takes one thread of Node's pool while it lasts.
  *
- * This thread must not use the mount synchronously, and must not wait synchronously for a program that does: nobody would answer. The first is
- * noticed after `watchdogMs`, and ends the mount; the second is not.
+ * This thread must not use the mount synchronously, and must not wait synchronously for a program that does: nobody would answer. Both are
+ * noticed after `watchdogMs`, and end the mount.
  *
  * Errors: as mount(); EDEADLK in `ended`.
  */
 export async function mountHere(fs: FileSystem, directory: string, options: MountHereOptions = {}): Promise<Mount> {
   const where = mountDirectory(directory, options);
-  const { onBug = printBug, watchdogMs = 5000, ...rest } = options;
+  const { onBug = printBug, onNotice = printNotice, watchdogMs = 5000, ...rest } = options;
   const ledger = new Ledger();
   const control = newControl();
   const { mode } = await fs.getattr(ROOT, fs.root);
@@ -110,7 +112,7 @@ export async function mountHere(fs: FileSystem, directory: string, options: Moun
 
   const ready = deferred<Agreement>();
   const channel = new NotedChannel(device, ledger, ownerOf(options));
-  const served = serve(fs, channel, { ...serverOptionsOf(rest), onReady: ready.resolve, onBug });
+  const served = serve(fs, channel, { ...serverOptionsOf(rest), onReady: ready.resolve, onBug, onNotice });
   const ended = served.then(
     () => undefined,
     (error: unknown) => new FsError(errnoCodeOf(error) ?? 'EIO', 'mount', { path: place, detail: String(error), cause: error }),

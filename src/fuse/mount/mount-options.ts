@@ -36,6 +36,8 @@ export interface MountOptions extends ServerOptions {
   readonly metrics?: string;
   /** Faults: requests that were answered with EIO because of an error in the filesystem's code. Default: printed to stderr. */
   readonly onBug?: (request: string, stack: string) => void;
+  /** What whoever runs the filesystem should know: a request whose time was up, a change that the kernel did not take. Default: printed to stderr. */
+  readonly onNotice?: (text: string) => void;
 }
 
 /** Those that are a word for mount(8) and fusermount3. */
@@ -80,7 +82,7 @@ export function checkMountOptions(options: MountOptions): void {
 
 /** The part that the server takes, as plain data. */
 export function serverOptionsOf(options: MountOptions): ServerOptions {
-  const { args: _, onBug: __, fsname: ___, subtype: ____, metrics: _____, ...rest } = options;
+  const { args: _, onBug: __, onNotice: ___, fsname: ____, subtype: _____, metrics: ______, ...rest } = options;
   return JSON.parse(JSON.stringify(rest)) as ServerOptions;
 }
 

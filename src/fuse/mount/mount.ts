@@ -3,7 +3,7 @@ import { Worker } from 'node:worker_threads';
 import { isErrnoCode } from '../../base/errno.ts';
 import { FsError, hasCode } from '../../base/fs-error.ts';
 import { maxWriteOf } from '../server/options.ts';
-import { CONTROL_CLOSED } from '../transport/dev-fuse.ts';
+import { CONTROL_CLOSED, CONTROL_WORDS } from '../transport/dev-fuse.ts';
 import { type Attachment, attach, passedDescriptor, wake } from './attachment.ts';
 import { type InFlightRequest, Ledger } from './ledger.ts';
 import type { FromWorker, ToWorker, WorkerData } from './messages.ts';
@@ -86,7 +86,7 @@ export class Mount implements AsyncDisposable {
  */
 export async function mount(source: URL | string, directory: string, options: MountOptions = {}): Promise<Mount> {
   const where = mountDirectory(directory, options);
-  const { onBug = printBug, args } = options;
+  const { onBug = printBug, onNotice = printNotice, args } = options;
   const ledger = new Ledger();
   const control = newControl();
   const endpoint = await endpointOf(options, where, ledger);
@@ -100,7 +100,7 @@ export async function mount(source: URL | string, directory: string, options: Mo
     owner: ownerOf(options),
   };
   const worker = new Worker(new URL('./worker.js', import.meta.url), { workerData: data, trackUnmanagedFds: false });
-  const talk = new Conversation(worker, onBug);
+  const talk = new Conversation(worker, onBug, onNotice);
   const order = (message: ToWorker): void => worker.postMessage(message);
 
   let attachment: Attachment;
@@ -157,7 +157,7 @@ export function mountDirectory(directory: string, options: MountOptions): string
 }
 
 export function newControl(): Int32Array {
-  return new Int32Array(new SharedArrayBuffer(4));
+  return new Int32Array(new SharedArrayBuffer(4 * CONTROL_WORDS));
 }
 
 export async function endpointOf({ metrics }: MountOptions, directory: string, ledger: Ledger): Promise<MetricsEndpoint | undefined> {
@@ -198,11 +198,12 @@ class Conversation {
   #alarm: NodeJS.Timeout | undefined;
   #expect: { readonly kind: FromWorker['kind']; readonly resolve: (message: never) => void } | undefined;
 
-  constructor(worker: Worker, onBug: NonNullable<MountOptions['onBug']>) {
+  constructor(worker: Worker, onBug: NonNullable<MountOptions['onBug']>, onNotice: NonNullable<MountOptions['onNotice']>) {
     this.ended = new Promise((resolve) => {
       let end: End = { error: new FsError('EIO', 'mount', { detail: 'the serving thread ended' }), died: true };
       worker.on('message', (message: FromWorker) => {
         if (message.kind === 'bug') onBug(message.request, message.stack);
+        else if (message.kind === 'notice') onNotice(message.text);
         else if (message.kind === 'wake') this.#setAlarm(message.delayMs);
         else if (message.kind === 'ended') {
           end = { error: message.error === undefined ? undefined : errorOf(message.error), died: false };
@@ -238,11 +239,18 @@ class Conversation {
   }
 }
 
+/** The error of another thread here, whose text says once what it is. */
 function errorOf({ message, code }: { readonly message: string; readonly code: string | undefined }): FsError {
   const known = isErrnoCode(code) ? code : 'EIO';
-  return new FsError(known, 'mount', { detail: message });
+  const what = message.startsWith(`${code}: `) ? message.slice(message.indexOf(', ') + 2) : message;
+  const [, detail = what] = /^mount \((.*)\)$/s.exec(what) ?? [];
+  return new FsError(known, 'mount', { detail });
 }
 
 export function printBug(request: string, stack: string): void {
   process.stderr.write(`iomap: ${request} was answered with EIO: ${stack}\n`);
+}
+
+export function printNotice(text: string): void {
+  process.stderr.write(`iomap: ${text}\n`);
 }

@@ -1,5 +1,5 @@
 // A thread that looks after one that serves a mount on its event loop. If that thread makes a synchronous call on its own mount, it waits for an
-// answer that only itself could give, for ever, and nothing but another thread can tell. Started by mount-here.ts.
+// answer that only itself could give, for ever, and nothing but another thread can tell. So it does if it waits for a program that makes the call. Started by mount-here.ts.
 
 import { spawnSync } from 'node:child_process';
 import { closeSync, readFileSync, writeSync } from 'node:fs';
@@ -11,6 +11,10 @@ import { BEAT, BEATS, FIRED, STOP, type WatchdogData } from './watchdog-signs.ts
 
 /** What a thread that waits for a FUSE server sleeps in. */
 const WAITS_FOR_FUSE = /fuse|request_wait_answer/;
+/** What it sleeps in while it waits synchronously for a program, as execSync does: an event loop of its own. */
+const WAITS_FOR_PROGRAM = /epoll|ep_poll/;
+/** Processes between a program and this one, at most. */
+const ANCESTORS_MAX = 32;
 
 const { fd, directory, control, mailbox, ledger, signs, thread, watchdogMs } = workerData as WatchdogData;
 const requests = new Ledger(ledger);
@@ -24,10 +28,22 @@ function waitsForItself(): boolean {
   const hasMessage = message.getUint32(0, true) !== 0;
   if (!hasMessage && requests.inFlight.length === 0) return false;
   const sleepsIn = tryRead(`/proc/${thread}/wchan`);
-  if (sleepsIn !== undefined && sleepsIn !== '' && sleepsIn !== '0') return WAITS_FOR_FUSE.test(sleepsIn);
+  if (sleepsIn !== undefined && sleepsIn !== '' && sleepsIn !== '0') {
+    return WAITS_FOR_FUSE.test(sleepsIn) || (hasMessage && WAITS_FOR_PROGRAM.test(sleepsIn) && isOurs(message.getUint32(32, true)));
+  }
   // The kernel does not say where: then the request has to be of this process.
   const isAsleep = !/^\d+ \(.*\) R/s.test(tryRead(`/proc/${thread}/stat`) ?? '');
   return isAsleep && hasMessage && message.getUint32(32, true) === process.pid;
+}
+
+/** Is it a program that this process started, or one of those started by it? */
+function isOurs(pid: number): boolean {
+  for (let at = pid, i = 0; at > 1 && i < ANCESTORS_MAX; i++) {
+    const [, parent] = /^\d+ \(.*\) \S (\d+)/s.exec(tryRead(`/proc/${at}/stat`) ?? '') ?? [];
+    at = Number(parent ?? 0);
+    if (at === process.pid) return true;
+  }
+  return false;
 }
 
 function tryRead(file: string): string | undefined {

@@ -15,10 +15,10 @@ const { source, args, options, ledger, control, owner } = workerData as WorkerDa
 const tell = (message: FromWorker): void => parentPort?.postMessage(message);
 
 async function load(): Promise<FileSystem> {
-  const module = (await import(source)) as { default?: (args: unknown) => unknown };
+  const module = (await import(source)) as { default?: (args: unknown, notice: (text: string) => void) => unknown };
   if (typeof module.default !== 'function')
     throw new FsError('EINVAL', 'mount', { detail: `${source} has no function as its default export` });
-  const fs = await module.default(args);
+  const fs = await module.default(args, (text) => tell({ kind: 'notice', text }));
   if (!(fs instanceof FileSystem)) throw new FsError('EINVAL', 'mount', { detail: `${source} made no FileSystem` });
   return fs;
 }
@@ -27,10 +27,13 @@ async function load(): Promise<FileSystem> {
 async function serve(fs: FileSystem, fd: number, directory: string | undefined): Promise<void> {
   const waking = { wake: () => wake(directory as string), wakeIn: (delayMs: number) => tell({ kind: 'wake', delayMs }) };
   const device = new DevFuse(fd, { control, ...(directory === undefined ? {} : waking) });
+  const requests = new Ledger(ledger);
   try {
-    const server = new FuseServer(fs, new NotedChannel(device, new Ledger(ledger), owner), options, {
+    const server = new FuseServer(fs, new NotedChannel(device, requests, owner), options, {
+      onWait: (unique, path) => requests.waits(unique, path),
       onReady: ({ minor }) => tell({ kind: 'ready', minor }),
       onBug: (error, request) => tell({ kind: 'bug', request, stack: stackOf(error) }),
+      onNotice: (text) => tell({ kind: 'notice', text }),
     });
     await server.run();
   } finally {

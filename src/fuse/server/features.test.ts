@@ -19,6 +19,7 @@ import * as flag from '../abi/flags.ts';
 import * as init from '../abi/init-flags.ts';
 import * as op from '../abi/opcodes.ts';
 import { Reply } from '../abi/reply.ts';
+import type { FuseChannel } from '../transport/channel.ts';
 
 const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
 
@@ -499,38 +500,13 @@ for (const [isExportable, expected] of [[true, 1001] as const, [false, 0xfffffff
   });
 }
 
-test('requests, errors and times are counted by operation, and nothing else', () =>
-  session(new MemFs(), async ({ peer, server }) => {
-    for (let i = 0; i < 5; i++) await peer.must(op.FUSE_GETATTR, ROOT_ID);
-    await peer.fails('ENOENT', op.FUSE_LOOKUP, ROOT_ID, named('a'));
-    await peer.fails('ENOENT', op.FUSE_LOOKUP, ROOT_ID, named('b'));
-    const unknown = new Uint8Array(40);
-    for (const [at, word] of [[0, 40] as const, [4, 999] as const, [8, 5000] as const, [16, 1] as const]) {
-      new DataView(unknown.buffer).setUint32(at, word, true);
-    }
-    peer.raw(unknown);
-    assert.deepEqual((await peer.next())?.error, -38);
-    peer.post(op.FUSE_FORGET, 77, ({ forget_in }) => (forget_in.nlookup = 1));
-    await peer.must(op.FUSE_STATFS, ROOT_ID);
-    const { operations, inFlight, timedOut, unwanted } = server.metrics;
-    assert.deepEqual(
-      operations.map(({ operation, count, errors }) => [operation, count, errors]),
-      [
-        ['other', 1, { ENOSYS: 1 }],
-        ['FUSE_LOOKUP', 2, { ENOENT: 2 }],
-        ['FUSE_FORGET', 1, {}],
-        ['FUSE_GETATTR', 5, {}],
-        ['FUSE_STATFS', 1, {}],
-        ['FUSE_INIT', 1, {}],
-      ],
-    );
-    const getattr = operations.find(({ operation }) => operation === 'FUSE_GETATTR');
-    assert.equal(
-      getattr?.latency.buckets.reduce((sum, count) => sum + count, 0),
-      5,
-    );
-    assert.ok((getattr?.latency.sumUs ?? 0) > 0);
-    assert.deepEqual([inFlight, timedOut, unwanted], [0, 0, 0]);
+test('answers that nobody waits for any more are counted, and what they handed over is taken back', () =>
+  session(new MemFs(), async ({ peer, server, channel }) => {
+    channel.loss = 'ENOENT';
+    peer.post(op.FUSE_MKDIR, ROOT_ID, named('d'));
+    await peer.fails('ESTALE', op.FUSE_GETATTR, 2);
+    const { inFlight, timedOut, late, unwanted } = server.metrics;
+    assert.deepEqual([inFlight, timedOut, late, unwanted], [0, 0, 0, 1]);
     assert.deepEqual(structuredClone(server.metrics), server.metrics);
   }));
 
@@ -598,6 +574,47 @@ test('while a filesystem needs the event loop, or something is on its way to the
   assert.equal(await last(), false);
   hold.resolve();
   await told;
+  assert.equal(await last(), true);
+  peer.close();
+  assert.equal(await ended, undefined);
+});
+
+test('until a timer of the filesystem is due the thread may stand still if the channel wakes it then, and only then', async () => {
+  let nextDue: number | undefined;
+  const fs = new (class extends MemFs {
+    override get nextDue(): number | undefined {
+      return nextDue;
+    }
+  })();
+  const { peer, channel, ended } = served(fs);
+  const asked: boolean[] = [];
+  const receive = channel.receive.bind(channel);
+  channel.receive = (into, mayBlock) => {
+    asked.push(mayBlock);
+    return receive(into, mayBlock);
+  };
+  const last = async (): Promise<boolean | undefined> => {
+    await peer.must(op.FUSE_GETATTR, ROOT_ID);
+    await turn();
+    return asked.at(-1);
+  };
+  peer.init();
+  await peer.next();
+  assert.equal(await last(), true);
+  nextDue = performance.now() + 60_000;
+  assert.equal(await last(), false);
+  const alarms: number[] = [];
+  (channel as FuseChannel).wakeIn = (delayMs) => alarms.push(delayMs);
+  assert.equal(await last(), true);
+  assert.equal(await last(), true);
+  assert.equal(alarms.length, 1); // one alarm for one timer
+  assert.ok((alarms[0] as number) > 50_000 && (alarms[0] as number) <= 60_000);
+  nextDue = performance.now() + 30_000;
+  assert.equal(await last(), true);
+  assert.equal(alarms.length, 2); // an earlier one
+  nextDue = performance.now();
+  assert.equal(await last(), false); // it is due
+  nextDue = undefined;
   assert.equal(await last(), true);
   peer.close();
   assert.equal(await ended, undefined);

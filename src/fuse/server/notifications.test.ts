@@ -3,13 +3,13 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { FilterFs } from '../../../test/support/filter-fs.ts';
-import { type Bench, filtered, locking, named, ROOT_ID, served, session } from '../../../test/support/fuse-peer.ts';
+import { type Bench, filtered, locking, named, ROOT_ID, served, session, writing } from '../../../test/support/fuse-peer.ts';
 import { MemFs } from '../../../test/support/mem-fs.ts';
 import { FsError } from '../../base/fs-error.ts';
 import { deferred, type MaybePromise } from '../../base/task.ts';
 import type { Notifier } from '../../vfs/file-system.ts';
 import { nameOf } from '../../vfs/name.ts';
-import { F_RDLCK, F_WRLCK } from '../../vfs/uapi.ts';
+import { F_RDLCK, F_WRLCK, O_RDONLY, O_RDWR, SEEK_DATA } from '../../vfs/uapi.ts';
 import { FUSE_EXPIRE_ONLY } from '../abi/flags.ts';
 import * as code from '../abi/notify.ts';
 import * as op from '../abi/opcodes.ts';
@@ -81,6 +81,31 @@ test('every notification reaches the kernel as its table has it', () =>
     ]);
     assert.deepEqual(heard[6]?.['data'], [1, 2, 3]);
     assert.equal(bench.server.metrics.notifications.taken, 10);
+  }));
+
+test('before a file that is open for writing is asked for data and holes, the kernel hands down what it keeps of it', () =>
+  session(new MemFs(), async (bench) => {
+    const { peer } = bench;
+    const { node, fh } = await peer.create('file');
+    const gate = deferred<void>();
+    const heard = listen(bench, () => gate.promise);
+    const asked = peer.post(op.FUSE_LSEEK, node, ({ lseek_in }) => Object.assign(lseek_in, { fh, offset: 4096, whence: SEEK_DATA }));
+    while (heard.length === 0) await turns(1);
+    assert.deepEqual(
+      heard.map(({ code: kind, ino, off, len }) => [kind, ino, off, len]),
+      [[code.FUSE_NOTIFY_INVAL_INODE, node, 4096, 0]],
+    );
+    // It takes the notification when its writes are answered.
+    await peer.must(op.FUSE_WRITE, node, writing(fh, 5000, Uint8Array.of(1)));
+    gate.resolve();
+    const found = await peer.next();
+    assert.deepEqual([found?.unique, found?.error], [asked, 0]); // ENXIO without the write
+
+    // Without a writer it keeps nothing.
+    const { open_out } = await peer.must(op.FUSE_OPEN, node, ({ open_in }) => Object.assign(open_in, { flags: O_RDONLY }));
+    await peer.must(op.FUSE_RELEASE, node, ({ release_in }) => Object.assign(release_in, { fh, flags: O_RDWR }));
+    await peer.must(op.FUSE_LSEEK, node, ({ lseek_in }) => Object.assign(lseek_in, { fh: open_out.fh, offset: 0, whence: SEEK_DATA }));
+    assert.equal(heard.length, 1);
   }));
 
 test('the kernel’s answer to a notification is its caller’s', () =>

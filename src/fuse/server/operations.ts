@@ -13,7 +13,6 @@ import {
   F_UNLCK,
   LOCK_END,
   O_ACCMODE,
-  O_APPEND,
   O_CREAT,
   O_DSYNC,
   O_EXCL,
@@ -25,6 +24,7 @@ import {
   RENAME_EXCHANGE,
   RW_KILL_SUIDGID,
   RWF_DSYNC,
+  RWF_NOAPPEND,
   RWF_SYNC,
   S_IFDIR,
   S_ISGID,
@@ -38,6 +38,7 @@ import type { Request } from '../abi/request.ts';
 import { fuse_file_lock } from '../abi/structs.ts';
 import { clampedLength, lockOffset } from '../abi/words.ts';
 import type { IoModes } from './io-modes.ts';
+import type { KeptWrites } from './kept-writes.ts';
 import { type LockOwners, NO_OWNER } from './lock-owners.ts';
 import type { NodeTable } from './node-table.ts';
 import type { Agreement, ServerOptions } from './options.ts';
@@ -58,6 +59,7 @@ export interface OperationContext {
   /** What the kernel has looked up, as far as the server has to know it. */
   readonly nodes: NodeTable;
   readonly modes: IoModes;
+  readonly kept: KeptWrites;
   /** Wakes those who poll with a handle of the kernel's. */
   wakePoll(kh: number): void;
 }
@@ -145,17 +147,19 @@ function checkEntry({ fs, modes }: OperationContext, entry: Entry): void {
   }
 }
 
-/** A new file, open. `found`: its name, if it has one. */
+/** A new file, open. `found`: its name, if it has one. `opened`: O_*, as the kernel has them. */
 function answerCreate(
   context: OperationContext,
   reply: PendingReply,
   created: MaybePromise<CreateReply>,
   parent: number,
   found: string | undefined,
+  opened: number,
 ): MaybePromise<unknown> {
-  const { fs, nodes } = context;
+  const { fs, nodes, kept } = context;
   return then(created, ({ entry, fh, traits }) => {
     const close = (): MaybePromise<unknown> => {
+      kept.closed(entry.node, opened);
       forget(context, entry.node);
       return fs.release(entry.node, fh);
     };
@@ -169,6 +173,7 @@ function answerCreate(
       return undone(fs.release(entry.node, fh), error);
     }
     nodes.note(entry, parent, found);
+    kept.opened(entry.node, opened);
     return withOpenFlags(context, entry.node, traits, answer, close);
   });
 }
@@ -223,12 +228,16 @@ function answerSized(context: OperationContext, reply: PendingReply, room: numbe
   }
 }
 
-/** O_* of the kernel, without what is not the filesystem's: creation is done, truncation comes by itself, the kernel knows where appends go. */
+/** The kernel keeps what is written, and hands it down when it likes. */
+function hasWriteback({ agreement }: OperationContext): boolean {
+  return init.hasInitFlag(agreement.flags, init.FUSE_WRITEBACK_CACHE);
+}
+
+/** O_* of the kernel, without what is not the filesystem's: creation is done, truncation comes by itself. */
 function openFlags(context: OperationContext, flags: number): number {
   let asked = flags & ~(O_CREAT | O_EXCL | O_NOCTTY | O_TRUNC | 0x20);
-  if (init.hasInitFlag(context.agreement.flags, init.FUSE_WRITEBACK_CACHE)) {
+  if (hasWriteback(context)) {
     // Pages that are written in part are read first, by the handle of the writer.
-    asked &= ~O_APPEND;
     if ((asked & O_ACCMODE) === O_WRONLY) asked = (asked & ~O_ACCMODE) | O_RDWR;
   }
   return asked;
@@ -458,14 +467,18 @@ function tooSmall(size: number): FsError {
 }
 
 function open(context: OperationContext, request: Request, caller: Caller, reply: PendingReply): MaybePromise<unknown> {
-  const { fs } = context;
+  const { fs, kept } = context;
   const { nodeid } = request;
   const { flags, open_flags } = request.open_in;
   if (context.options.noOpen === true) throw new FsError('ENOSYS', 'open');
   const truncates = (flags & O_TRUNC) !== 0;
   const kills = (open_flags & flag.FUSE_OPEN_KILL_SUIDGID) !== 0;
   return then(fs.open(caller, nodeid, openFlags(context, flags)), ({ fh, traits }) => {
-    const close = (): MaybePromise<unknown> => fs.release(nodeid, fh);
+    const close = (): MaybePromise<unknown> => {
+      kept.closed(nodeid, flags);
+      return fs.release(nodeid, fh);
+    };
+    kept.opened(nodeid, flags);
     const hand = (fopen: number): MaybePromise<unknown> => {
       const backing = backingOf(context, nodeid, fopen);
       return handOver(reply, (encoder) => encoder.open(fh, fopen, backing), close);
@@ -572,6 +585,8 @@ function write(context: OperationContext, request: Request, caller: Caller, repl
   const offset = fileEnd(() => asked.offset, 'write');
   const isWriteback = (write_flags & flag.FUSE_WRITE_CACHE) !== 0;
   let rwf = (write_flags & flag.FUSE_WRITE_KILL_SUIDGID) !== 0 ? RW_KILL_SUIDGID : 0;
+  // A cache that keeps writes knows where appends go, and hands them down in any order.
+  if (hasWriteback(context)) rwf |= RWF_NOAPPEND;
   if (!isWriteback && (flags & O_SYNC) === O_SYNC) rwf |= RWF_SYNC | RWF_DSYNC;
   else if (!isWriteback && (flags & O_DSYNC) !== 0) rwf |= RWF_DSYNC;
   const source = new IovIter(request.bytes.subarray(request.dataStart, request.dataEnd));
@@ -724,7 +739,7 @@ export const HANDLERS: ReadonlyMap<number, Handler> = new Map<number, Handler>([
         return then(fs.release(entry.node, fh), () => fs.unlink(caller, nodeid, text));
       };
       const made = labelled(context, caller, labels, created, ({ entry }) => entry, unmake);
-      return answerCreate(context, reply, made, nodeid, text);
+      return answerCreate(context, reply, made, nodeid, text, flags);
     },
   ],
   [
@@ -740,7 +755,7 @@ export const HANDLERS: ReadonlyMap<number, Handler> = new Map<number, Handler>([
         return fs.release(entry.node, fh);
       };
       const made = labelled(context, caller, labels, created, ({ entry }) => entry, unmake);
-      return answerCreate(context, reply, made, nodeid, undefined);
+      return answerCreate(context, reply, made, nodeid, undefined, flags);
     },
   ],
   [op.FUSE_READ, read],
@@ -761,9 +776,10 @@ export const HANDLERS: ReadonlyMap<number, Handler> = new Map<number, Handler>([
   [
     op.FUSE_RELEASE,
     (context, request, caller, reply) => {
-      const { fs, owners } = context;
+      const { fs, owners, kept } = context;
       const { nodeid } = request;
-      const { fh, release_flags, lock_owner } = request.release_in;
+      const { fh, flags, release_flags, lock_owner } = request.release_in;
+      kept.closed(nodeid, flags);
       const endsFlock = (release_flags & flag.FUSE_RELEASE_FLOCK_UNLOCK) !== 0;
       const flockOwner = endsFlock ? owners.find(lock_owner) : undefined;
       // Locks of open files end with them, and the kernel does not say so. Those of processes were taken back by FLUSH.
@@ -858,10 +874,13 @@ export const HANDLERS: ReadonlyMap<number, Handler> = new Map<number, Handler>([
   [op.FUSE_SETLKW, (context, request, caller, reply) => setlk(context, request, caller, reply, true)],
   [
     op.FUSE_LSEEK,
-    ({ fs }, request, caller, reply) => {
+    (context, request, caller, reply) => {
+      const { fs, kept } = context;
+      const { nodeid } = request;
       const { fh, whence } = request.lseek_in;
-      return then(fs.lseek(caller, request.nodeid, fh, seekOffset(request), whence), (found) =>
-        reply.send((encoder) => encoder.lseek(found)),
+      const pos = seekOffset(request);
+      return then(hasWriteback(context) ? kept.flush(nodeid, pos) : undefined, () =>
+        then(fs.lseek(caller, nodeid, fh, pos, whence), (found) => reply.send((encoder) => encoder.lseek(found))),
       );
     },
   ],

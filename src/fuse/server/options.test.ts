@@ -44,6 +44,17 @@ test('each option asks for its flags, and leaves them out', () => {
     [{}, { readdirplus: 'never' }, init.FUSE_READDIRPLUS_AUTO],
     [{}, { cacheSymlinks: false }, init.FUSE_CACHE_SYMLINKS],
     [{}, { parallelDirops: false }, init.FUSE_PARALLEL_DIROPS],
+    [{}, { asyncRead: false }, init.FUSE_ASYNC_READ],
+    [{}, { asyncDirectIo: false }, init.FUSE_ASYNC_DIO],
+    [{}, { directMmap: false }, init.FUSE_DIRECT_IO_ALLOW_MMAP],
+    [{}, { invalidation: 'explicit' }, init.FUSE_AUTO_INVAL_DATA],
+    [{}, { invalidation: 'none' }, init.FUSE_AUTO_INVAL_DATA],
+    [{ invalidation: 'explicit' }, { invalidation: 'none' }, init.FUSE_EXPLICIT_INVAL_DATA],
+    [{}, { atomicTruncate: false }, init.FUSE_ATOMIC_O_TRUNC],
+    [{}, { noOpen: true }, init.FUSE_ATOMIC_O_TRUNC],
+    [{}, { killSetId: false }, init.FUSE_HANDLE_KILLPRIV_V2],
+    [{}, { supplementaryGroups: false }, init.FUSE_CREATE_SUPP_GROUP],
+    [{ passthrough: true }, {}, init.FUSE_PASSTHROUGH],
     [{ exportSupport: true }, {}, init.FUSE_EXPORT_SUPPORT],
     [{}, { exportSupport: true }, init.FUSE_NO_EXPORT_SUPPORT],
     [{ requestTimeout: 30 }, {}, init.FUSE_REQUEST_TIMEOUT],
@@ -111,6 +122,7 @@ test('options that do not go together are refused', () => {
   const stateless = new (class extends MemFs {
     override readonly isStateless = true;
   })();
+  assert.throws(() => optionsFor(stateless, { noOpen: true, atomicTruncate: true }), { code: 'EINVAL' });
   const options = optionsFor(stateless, { noOpen: true });
   assert.equal(agreed(options, init.FUSE_ATOMIC_O_TRUNC), false);
 });

@@ -38,6 +38,23 @@ export interface ServerOptions {
   readonly cacheSymlinks?: boolean;
   /** Lookups and listings of one directory beside each other. Default: yes. */
   readonly parallelDirops?: boolean;
+  /** Reads of one file beside each other. Default: yes. */
+  readonly asyncRead?: boolean;
+  /** Direct I/O of one call in several requests beside each other. Default: yes. */
+  readonly asyncDirectIo?: boolean;
+  /** Files with direct I/O can be mapped shared. Default: yes. */
+  readonly directMmap?: boolean;
+  /**
+   * Cached data is dropped when a file is seen to have another time or size, or only by notifications, or by neither. Default 'auto'. Counts
+   * without a writeback cache only.
+   */
+  readonly invalidation?: 'auto' | 'explicit' | 'none';
+  /** OPEN truncates too, instead of a SETATTR behind it. Default: yes, unless there is no OPEN (noOpen): nobody would hear of O_TRUNC. */
+  readonly atomicTruncate?: boolean;
+  /** The filesystem takes set-id bits off where a request says so; otherwise the kernel does, by requests of its own. Default: yes. */
+  readonly killSetId?: boolean;
+  /** New inodes come with the group of their directory, where their maker has it among his supplementary groups. Default: yes. */
+  readonly supplementaryGroups?: boolean;
   /** File handles can be opened after the kernel forgot the file. Default: what the filesystem says (FileSystem.isExportable). */
   readonly exportSupport?: boolean;
   /** Files, or directories, are used without being opened (ENOSYS to OPEN). Default: no. Errors: EINVAL where the filesystem keeps open files. */
@@ -51,7 +68,7 @@ export interface ServerOptions {
   readonly maxStackDepth?: number;
   /** Names are remembered, so that requests under way can be told with their paths. Default: no; a name takes about 200 bytes. */
   readonly paths?: boolean;
-  /** FUSE_* masks to ask for beside, and to leave out whatever else is said. */
+  /** FUSE_* masks to ask for beside, and to leave out whatever else is said: those of longer forms of messages, too, that are always asked for. */
   readonly flags?: readonly number[];
   readonly withoutFlags?: readonly number[];
 }
@@ -109,6 +126,7 @@ export function optionsFor(fs: FileSystem, options: ServerOptions): ServerOption
     throw new FsError('EINVAL', 'mount', { detail });
   };
   if ((noOpen || noOpendir) && !fs.isStateless) refuse('noOpen, noOpendir: the filesystem keeps open files');
+  if (noOpen && options.atomicTruncate === true) refuse('without OPEN nobody would hear of O_TRUNC');
   if (passthrough && options.writebackCache === true) refuse('passthrough and writebackCache exclude each other');
   if (maxStackDepth !== 1 && maxStackDepth !== 2) refuse(`maxStackDepth ${maxStackDepth}, 1 or 2`);
   if (!(requestTimeout >= 0) || requestTimeout > 65535 - TIMEOUT_GRACE) refuse(`requestTimeout ${requestTimeout}`);
@@ -156,21 +174,30 @@ function wanted(options: ServerOptions): number[] {
     readdirplus = 'auto',
     cacheSymlinks = true,
     parallelDirops = true,
+    asyncRead = true,
+    asyncDirectIo = true,
+    directMmap = true,
+    invalidation = 'auto',
+    noOpen = false,
+    atomicTruncate = !noOpen,
+    killSetId = true,
+    supplementaryGroups = true,
   } = options;
   const masks = [
-    init.FUSE_ASYNC_READ,
     init.FUSE_BIG_WRITES,
     init.FUSE_DONT_MASK,
-    init.FUSE_AUTO_INVAL_DATA,
-    init.FUSE_ASYNC_DIO,
     init.FUSE_ABORT_ERROR,
     init.FUSE_MAX_PAGES,
-    init.FUSE_HANDLE_KILLPRIV_V2,
     init.FUSE_SETXATTR_EXT,
     init.FUSE_INIT_EXT,
-    init.FUSE_CREATE_SUPP_GROUP,
-    init.FUSE_DIRECT_IO_ALLOW_MMAP,
   ];
+  if (asyncRead) masks.push(init.FUSE_ASYNC_READ);
+  if (asyncDirectIo) masks.push(init.FUSE_ASYNC_DIO);
+  if (directMmap) masks.push(init.FUSE_DIRECT_IO_ALLOW_MMAP);
+  if (invalidation === 'auto') masks.push(init.FUSE_AUTO_INVAL_DATA);
+  if (invalidation === 'explicit') masks.push(init.FUSE_EXPLICIT_INVAL_DATA);
+  if (killSetId) masks.push(init.FUSE_HANDLE_KILLPRIV_V2);
+  if (supplementaryGroups) masks.push(init.FUSE_CREATE_SUPP_GROUP);
   if (writebackCache) masks.push(init.FUSE_WRITEBACK_CACHE);
   if (posixAcl) masks.push(init.FUSE_POSIX_ACL);
   if (locks) masks.push(init.FUSE_POSIX_LOCKS, init.FUSE_FLOCK_LOCKS);
@@ -178,8 +205,7 @@ function wanted(options: ServerOptions): number[] {
   if (readdirplus === 'auto') masks.push(init.FUSE_READDIRPLUS_AUTO);
   if (cacheSymlinks) masks.push(init.FUSE_CACHE_SYMLINKS);
   if (parallelDirops) masks.push(init.FUSE_PARALLEL_DIROPS);
-  // Without OPEN nobody would hear of O_TRUNC.
-  if (options.noOpen !== true) masks.push(init.FUSE_ATOMIC_O_TRUNC);
+  if (atomicTruncate) masks.push(init.FUSE_ATOMIC_O_TRUNC);
   if (options.securityContext === true) masks.push(init.FUSE_SECURITY_CTX);
   if (options.passthrough === true) masks.push(init.FUSE_PASSTHROUGH);
   if (options.exportSupport === true) masks.push(init.FUSE_EXPORT_SUPPORT);

@@ -1,7 +1,20 @@
-import { errnoOf, FsError, hasCode } from '../../base/fs-error.ts';
+import { ERRNO } from '../../base/errno.ts';
+import { errnoOf, hasCode } from '../../base/fs-error.ts';
 import type { ReplyEncoder } from '../abi/reply-encoder.ts';
 import type { FuseChannel } from '../transport/channel.ts';
-import type { OperationCounters } from './metrics.ts';
+
+/** Where the answers of one session go out: they share an encoder. */
+export class ReplyPath {
+  readonly encoder: ReplyEncoder;
+  readonly channel: FuseChannel;
+  /** Answers that nobody waited for any more. */
+  unwanted = 0;
+
+  constructor(encoder: ReplyEncoder, channel: FuseChannel) {
+    this.encoder = encoder;
+    this.channel = channel;
+  }
+}
 
 /**
  * The answer that one request is owed.
@@ -10,23 +23,14 @@ import type { OperationCounters } from './metrics.ts';
  */
 export class PendingReply {
   readonly unique: number;
-  readonly opcode: number;
-  /** When the request was received, clock milliseconds (performance.now). */
-  readonly since: number;
+  readonly #path: ReplyPath;
   #isResend: boolean;
-  readonly #encoder: ReplyEncoder;
-  readonly #channel: FuseChannel;
-  readonly #counters: OperationCounters;
   #isSent = false;
   #isTimedOut = false;
 
-  constructor(encoder: ReplyEncoder, channel: FuseChannel, counters: OperationCounters, unique: number, opcode: number, isResend: boolean) {
-    this.#encoder = encoder;
-    this.#channel = channel;
-    this.#counters = counters;
+  constructor(path: ReplyPath, unique: number, isResend: boolean) {
+    this.#path = path;
     this.unique = unique;
-    this.opcode = opcode;
-    this.since = performance.now();
     this.#isResend = isResend;
   }
 
@@ -49,26 +53,26 @@ export class PendingReply {
    *
    * Shape:  false if nobody waits for it any more; then what the answer would have handed over is to be taken back.
    */
-  send(encode: (encoder: ReplyEncoder) => number, bytes?: Uint8Array, errno = 0): boolean {
+  send(encode: (encoder: ReplyEncoder) => number, bytes?: Uint8Array): boolean {
     // Time was up, and the caller has been told so.
     if (this.#isSent) return false;
-    const shared = this.#encoder.bytes;
-    if (bytes !== undefined) this.#encoder.moveTo(bytes);
+    const { encoder, channel } = this.#path;
+    const shared = encoder.bytes;
+    if (bytes !== undefined) encoder.moveTo(bytes);
     try {
-      const length = encode(this.#encoder.to(this.unique, this.#isResend));
+      const length = encode(encoder.to(this.unique, this.#isResend));
       this.#isSent = true;
-      this.#channel.send(this.#encoder.bytes, length);
-      this.#counters.answered(this.opcode, performance.now() - this.since, errno);
+      channel.send(encoder.bytes, length);
       return true;
     } catch (error) {
       // The caller died, or the session ended, before the answer was there.
       if (this.#isSent && (hasCode(error, 'ENOENT') || hasCode(error, 'ENODEV') || hasCode(error, 'ENOTCONN'))) {
-        this.#counters.unwanted++;
+        this.#path.unwanted++;
         return false;
       }
       throw error;
     } finally {
-      this.#encoder.moveTo(shared);
+      if (bytes !== undefined) encoder.moveTo(shared);
     }
   }
 
@@ -78,7 +82,7 @@ export class PendingReply {
 
   timeOut(): void {
     this.#isTimedOut = true;
-    this.fail(new FsError('ETIMEDOUT', 'fuse'));
+    this.error(-ERRNO.ETIMEDOUT);
   }
 
   fail(error: unknown): boolean {
@@ -87,6 +91,6 @@ export class PendingReply {
 
   /** A negative errno as answer: for what is asked often and is mostly not there, since making an error takes longer than many a request. */
   error(errno: number): boolean {
-    return this.send((encoder) => encoder.error(errno), undefined, errno);
+    return this.send((encoder) => encoder.error(errno));
   }
 }

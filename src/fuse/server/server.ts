@@ -1,5 +1,6 @@
 import type { AbortSignalLike } from '../../base/abort.ts';
 import { assert } from '../../base/assert.ts';
+import { ERRNO } from '../../base/errno.ts';
 import { errnoCodeOf, FsError } from '../../base/fs-error.ts';
 import { isPromise } from '../../base/task.ts';
 import type { Caller } from '../../vfs/caller.ts';
@@ -13,13 +14,14 @@ import { REPLY_BODY, ReplyEncoder } from '../abi/reply-encoder.ts';
 import { Request } from '../abi/request.ts';
 import { type FuseChannel, SESSION_END } from '../transport/channel.ts';
 import { IoModes } from './io-modes.ts';
+import { KeptWrites } from './kept-writes.ts';
 import { LockOwners } from './lock-owners.ts';
-import { OperationCounters, type ServerMetrics } from './metrics.ts';
+import type { ServerMetrics } from './metrics.ts';
 import { NodeTable } from './node-table.ts';
 import { Notifications, NotifyQueue, Outbox } from './notifications.ts';
 import { HANDLERS, type OperationContext } from './operations.ts';
 import { type Agreement, ANSWER_MIN, agree, bufferSize, maxWriteOf, optionsFor, type ServerOptions } from './options.ts';
-import { PendingReply } from './reply.ts';
+import { PendingReply, ReplyPath } from './reply.ts';
 
 /** A request that waits for its filesystem. */
 export interface InFlight {
@@ -27,7 +29,7 @@ export interface InFlight {
   readonly operation: string;
   readonly node: number;
   readonly pid: number;
-  /** Clock milliseconds (performance.now). */
+  /** When its wait began, clock milliseconds (performance.now). */
   readonly since: number;
   /** Of the node, with the option `paths`, as far as its names were heard of. */
   readonly path?: string | undefined;
@@ -38,6 +40,8 @@ export interface ServerHooks {
   onReady?(agreement: Agreement): void;
   /** A request failed by a fault of ours or of the filesystem, not by an error that it answers. It was answered with EIO. */
   onBug?(error: unknown, request: string): void;
+  /** With the option `paths`: a request has to wait for the filesystem, and its node is the file of that path, as far as that is known. */
+  onWait?(unique: number, path: string | undefined): void;
   /** Something that whoever runs the filesystem should know: a file that cannot be served as it says, a request whose time was up. */
   onNotice?(text: string): void;
 }
@@ -45,21 +49,24 @@ export interface ServerHooks {
 /** The signal of one request: INTERRUPT aborts it. */
 class Interrupt implements AbortSignalLike {
   aborted = false;
-  readonly #listeners = new Set<() => void>();
+  /** Made for the first of them: few requests wait. */
+  #listeners: Set<() => void> | undefined;
 
   abort(): void {
     if (this.aborted) return;
     this.aborted = true;
-    for (const listener of [...this.#listeners]) listener();
-    this.#listeners.clear();
+    const listeners = [...(this.#listeners ?? [])];
+    this.#listeners = undefined;
+    for (const listener of listeners) listener();
   }
 
   addEventListener(_type: 'abort', listener: () => void): void {
+    this.#listeners ??= new Set();
     this.#listeners.add(listener);
   }
 
   removeEventListener(_type: 'abort', listener: () => void): void {
-    this.#listeners.delete(listener);
+    this.#listeners?.delete(listener);
   }
 }
 
@@ -95,15 +102,15 @@ export class FuseServer implements OperationContext {
   readonly options: ServerOptions;
   readonly nodes: NodeTable;
   readonly modes: IoModes;
+  readonly kept: KeptWrites;
   /** What can be told to the kernel, message by message. The filesystem itself has its Notifier (FileSystem.attach). */
   readonly notify: Notifications;
   readonly #channel: FuseChannel;
   readonly #outbox: Outbox;
   readonly #queue: NotifyQueue;
-  readonly #counters = new OperationCounters();
   readonly #hooks: ServerHooks;
   readonly #request = new Request();
-  readonly #encoder = new ReplyEncoder(new Uint8Array(65536 + 4096));
+  readonly #replies: ReplyPath;
   readonly #pending = new Map<number, Pending>();
   #agreement: Agreement | undefined;
   #buffer: Uint8Array;
@@ -130,12 +137,14 @@ export class FuseServer implements OperationContext {
       throw new FsError('EINVAL', 'mount', { detail: `a root with number ${fs.root}; FUSE has ${FUSE_ROOT_ID}` });
     this.fs = fs;
     this.#channel = channel;
+    this.#replies = new ReplyPath(new ReplyEncoder(new Uint8Array(65536 + 4096)), channel);
     this.#hooks = hooks;
     this.options = optionsFor(fs, options);
     const notice = (text: string): void => hooks.onNotice?.(text);
     this.nodes = new NodeTable({ all: fs.changesElsewhere, names: options.paths === true });
     this.modes = new IoModes(fs, channel, this.nodes, notice);
     this.#outbox = new Outbox(channel);
+    this.kept = new KeptWrites(this.#outbox);
     this.notify = new Notifications(this.#outbox, () => this.#isDispatching || this.#pending.size > this.#lockWaits);
     this.#queue = new NotifyQueue(this.#outbox, this.nodes, (error) =>
       notice(`a change could not be told to the kernel: ${String(error)}`),
@@ -158,18 +167,14 @@ export class FuseServer implements OperationContext {
     });
   }
 
-  /** Counters, from the beginning of the session on. */
   get metrics(): ServerMetrics {
-    const waiting = new Map<string, number>();
-    for (const { operation } of this.#pending.values()) waiting.set(operation, (waiting.get(operation) ?? 0) + 1);
     const { taken, unknown, failed, underWay } = this.#outbox;
     const { overflows, queued } = this.#queue;
     return {
-      operations: this.#counters.list(waiting),
       inFlight: this.#pending.size,
       timedOut: this.#timedOut,
       late: this.#late,
-      unwanted: this.#counters.unwanted,
+      unwanted: this.#replies.unwanted,
       notifications: { taken, unknown, failed, overflows, underWay, queued },
     };
   }
@@ -262,7 +267,7 @@ export class FuseServer implements OperationContext {
       same.reply.noteResend();
       return;
     }
-    const reply = new PendingReply(this.#encoder, this.#channel, this.#counters, request.unique, request.opcode, request.isResend);
+    const reply = new PendingReply(this.#replies, request.unique, request.isResend);
     if (wrong !== undefined) {
       if (request.operation?.replies !== false) reply.fail(wrong);
       return;
@@ -288,7 +293,7 @@ export class FuseServer implements OperationContext {
     const request = this.#request;
     const handler = HANDLERS.get(request.opcode);
     if (handler === undefined) {
-      reply.fail(new FsError('ENOSYS', 'fuse'));
+      reply.error(-ERRNO.ENOSYS);
       return;
     }
     const interrupt = new Interrupt();
@@ -317,9 +322,10 @@ export class FuseServer implements OperationContext {
         if (kept !== undefined) this.releaseBuffer(kept);
       });
     const isLockWait = opcode === FUSE_SETLKW;
-    const { since } = reply;
+    const since = performance.now();
     const pending: Pending = { unique, operation, node: nodeid, pid, since, interrupt, reply, isLockWait, answered: ended };
     this.#pending.set(unique, pending);
+    if (this.options.paths === true) this.#hooks.onWait?.(unique, this.nodes.pathOf(nodeid, this.fs.root));
     if (isLockWait) this.#lockWaits++;
     else this.notify.requestBegan();
     if (this.#timeoutMs > 0) this.#watch();
@@ -397,7 +403,7 @@ export class FuseServer implements OperationContext {
       return;
     }
     this.#agreement = agreement;
-    this.#encoder.agree(agreement.minor);
+    this.#replies.encoder.agree(agreement.minor);
     reply.send((encoder) => encoder.init(answer));
     this.#request.agree(agreement.minor, init.hasInitFlag(agreement.flags, init.FUSE_SETXATTR_EXT));
     this.modes.canPassThrough = init.hasInitFlag(agreement.flags, init.FUSE_PASSTHROUGH);
@@ -414,7 +420,6 @@ export class FuseServer implements OperationContext {
   /** What is not answered: FORGET, BATCH_FORGET, INTERRUPT, and what nobody here has asked for. */
   #note(): void {
     const request = this.#request;
-    this.#counters.received(request.opcode);
     if (request.opcode === FUSE_NOTIFY_REPLY) {
       this.notify.retrieved(request.unique, request.bytes.subarray(request.dataStart, request.dataEnd));
       return;
@@ -443,7 +448,7 @@ export class FuseServer implements OperationContext {
     if (!isAnswer) this.#hooks.onBug?.(error, operation);
     if (reply.isSent) return;
     if (isAnswer) reply.fail(error);
-    else reply.fail(new FsError('EIO', 'fuse'));
+    else reply.error(-ERRNO.EIO);
   }
 
   // OperationContext.

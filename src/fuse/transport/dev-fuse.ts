@@ -12,7 +12,7 @@ export interface DevFuseOptions {
   readonly onEventLoop?: boolean;
   /**
    * [0] is set by another thread to end this side: at the next message, which is not taken then. A message that came by the event loop is at
-   * the start of `mailbox` from its arrival until the loop turns to it.
+   * the start of `mailbox` from its arrival until the loop turns to it. [CONTROL_DONE] is 1, and notified, once the descriptor is closed.
    */
   readonly control?: Int32Array;
   /** Memory that other threads see, as large as the largest message. Used on the event loop only. */
@@ -27,6 +27,9 @@ export interface DevFuseOptions {
 export const CONTROL_END = 1;
 /** The descriptor is closed already, by who set this. */
 export const CONTROL_CLOSED = 2;
+/** Index in control, and its length. */
+export const CONTROL_DONE = 1;
+export const CONTROL_WORDS = 2;
 
 /**
  * The kernel's end of a mount: an open descriptor of /dev/fuse, in blocking mode.
@@ -163,6 +166,10 @@ export class DevFuse implements FuseChannel {
     const { control } = this.#options;
     const before = control === undefined ? 0 : Atomics.exchange(control, 0, CONTROL_CLOSED);
     if (before !== CONTROL_CLOSED) closeSync(this.fd);
+    if (control !== undefined) {
+      Atomics.store(control, CONTROL_DONE, 1);
+      Atomics.notify(control, CONTROL_DONE);
+    }
     void Promise.resolve(this.#notifier?.terminate()).then(() => this.#end.resolve());
     this.#notifier = undefined;
   }

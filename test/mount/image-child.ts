@@ -1,6 +1,6 @@
 // Serves an image from a process of its own, to be killed or ended by its input.
 //
-// Usage: node programs-serve.js IMAGE DIRECTORY. Prints a line when it is mounted.
+// Usage: node image-child.js IMAGE DIRECTORY. Prints a line when it is mounted.
 
 import { once } from 'node:events';
 import { mount } from '../../src/fuse/mount/mount.ts';
