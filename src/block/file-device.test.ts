@@ -54,6 +54,7 @@ function newBio(op: BioOp, addr: number, data: Uint8Array | number, flags = 0): 
 const MODES: [string, FileDeviceOptions, string | false][] = [
   ['async', {}, false],
   ['sync', { sync: true }, false],
+  ['sync but for slow flushes', { sync: 'transfers' }, false],
   ['direct', { direct: true, logicalBlockSize: 4096 }, directRefusal()],
   ['direct and sync', { direct: true, sync: true, logicalBlockSize: 4096 }, directRefusal()],
 ];
@@ -377,4 +378,15 @@ test('write-zeroes longer than one round', async () => {
   const content = readFileSync(path);
   assert.deepEqual([content[511], content[512], content[2 ** 25 + 1023], content[2 ** 25 + 1024]], [1, 0, 0, 1]);
   assert.ok(content.subarray(512, 2 ** 25 + 1024).every((byte) => byte === 0));
+});
+
+test('transfers end inside submit where they are to; flushes end, in either thread', async () => {
+  const path = newPath();
+  const device = FileDevice.open(path, { create: true, size: 8192, sync: 'transfers' });
+  for (let i = 0; i < 200; i++) {
+    assert.equal(writeDevice(device, 4096, new Uint8Array(4096).fill(i)), undefined, 'nothing to wait for');
+    await flushDevice(device);
+  }
+  assert.equal(readFileSync(path)[8191], 199);
+  await device.close();
 });
