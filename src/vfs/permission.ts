@@ -12,6 +12,8 @@ import {
   isDirectory,
   isRegular,
   R_OK,
+  RW_KILL_SGID,
+  RW_KILL_SUIDGID,
   S_IALLUGO,
   S_IRWXG,
   S_ISGID,
@@ -84,6 +86,16 @@ export function checkDelete(
 export function killedMode(mode: number, isMember = true): number {
   // S_ISGID without S_IXGRP once meant mandatory locking, and is no danger where the group itself writes.
   return mode & ~(S_ISUID | ((mode & S_IXGRP) !== 0 || !isMember ? S_ISGID : 0));
+}
+
+/** The mode of a file once somebody wrote to it; `flags` are RW_KILL_*. */
+export function modeAfterWrite(mode: number, flags: number): number {
+  return (flags & RW_KILL_SUIDGID) === 0 ? mode : killedMode(mode, (flags & RW_KILL_SGID) === 0);
+}
+
+/** Errors: EPERM for user.* of what everybody may write without owning it: links, devices, pipes. */
+export function checkMayHaveXattr(mode: number, name: string, syscall: string): void {
+  if (name.startsWith('user.') && !isRegular(mode) && !isDirectory(mode)) throw new FsError('EPERM', syscall);
 }
 
 /** The change that takes the set-id bits off which the caller may not keep by changing the content; undefined if there are none. */

@@ -10,6 +10,11 @@ import { R_OK, W_OK, X_OK } from './uapi.ts';
 export const XATTR_NAME_POSIX_ACL_ACCESS = 'system.posix_acl_access';
 export const XATTR_NAME_POSIX_ACL_DEFAULT = 'system.posix_acl_default';
 
+/** Is the attribute of this name an ACL? */
+export function isAclName(name: string): boolean {
+  return name === XATTR_NAME_POSIX_ACL_ACCESS || name === XATTR_NAME_POSIX_ACL_DEFAULT;
+}
+
 // Tags.
 export const ACL_USER_OBJ = 0x01;
 export const ACL_USER = 0x02;

@@ -39,7 +39,7 @@ import {
 import { inodeOf } from '../../vfs/inode.ts';
 import { nameLength } from '../../vfs/name.ts';
 import { OpenFile } from '../../vfs/open-file.ts';
-import { inheritOwner, killedMode } from '../../vfs/permission.ts';
+import { inheritOwner, killedMode, modeAfterWrite } from '../../vfs/permission.ts';
 import {
   chmodAcl,
   createAcl,
@@ -415,11 +415,11 @@ export class MemFs extends FileSystem {
 
   /** What a write does beside writing: mostly nothing. */
   #writeOptions(inode: MemInode, file: OpenFile, flags: number): FileWriteOptions | undefined {
-    const drops = modeAfterWrite(inode, flags) !== inode.attr.mode || inode.xattrs?.has(XATTR_NAME_CAPS) === true;
+    const drops = modeAfterWrite(inode.attr.mode, flags) !== inode.attr.mode || inode.xattrs?.has(XATTR_NAME_CAPS) === true;
     if (!drops && (flags & (RWF_DSYNC | RWF_SYNC)) === 0) return undefined;
     return {
       prepare: () => {
-        inode.attr.mode = modeAfterWrite(inode, flags);
+        inode.attr.mode = modeAfterWrite(inode.attr.mode, flags);
         inode.xattrs?.delete(XATTR_NAME_CAPS);
       },
       sync: (start, end, datasync) => fsyncFile(file, this.#syncOps, { start, end, datasync }),
@@ -759,11 +759,6 @@ export class MemFs extends FileSystem {
 /** Is this a call that will not wait? `flags` are RWF_*. */
 function isNowait(caller: Caller, flags = 0): boolean {
   return caller.nowait === true || (flags & RWF_NOWAIT) !== 0;
-}
-
-/** The mode once somebody wrote; `flags` are RW_KILL_*. */
-function modeAfterWrite({ attr: { mode } }: MemInode, flags: number): number {
-  return (flags & RW_KILL_SUIDGID) === 0 ? mode : killedMode(mode, (flags & RW_KILL_SGID) === 0);
 }
 
 /** Errors: ENOTDIR. */

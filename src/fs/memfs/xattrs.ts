@@ -1,17 +1,16 @@
 import { FsError } from '../../base/fs-error.ts';
 import { type Caller, hasCap, inGroup } from '../../vfs/caller.ts';
 import { nameLength } from '../../vfs/name.ts';
-import { equivalentMode, formatAcl, parseAcl, XATTR_NAME_POSIX_ACL_ACCESS, XATTR_NAME_POSIX_ACL_DEFAULT } from '../../vfs/posix-acl.ts';
+import { checkMayHaveXattr } from '../../vfs/permission.ts';
 import {
-  CAP_FSETID,
-  CAP_SYS_ADMIN,
-  isRegular,
-  S_ISGID,
-  XATTR_CREATE,
-  XATTR_NAME_MAX,
-  XATTR_REPLACE,
-  XATTR_SIZE_MAX,
-} from '../../vfs/uapi.ts';
+  equivalentMode,
+  formatAcl,
+  isAclName,
+  parseAcl,
+  XATTR_NAME_POSIX_ACL_ACCESS,
+  XATTR_NAME_POSIX_ACL_DEFAULT,
+} from '../../vfs/posix-acl.ts';
+import { CAP_FSETID, CAP_SYS_ADMIN, S_ISGID, XATTR_CREATE, XATTR_NAME_MAX, XATTR_REPLACE, XATTR_SIZE_MAX } from '../../vfs/uapi.ts';
 import type { MemInode } from './mem-inode.ts';
 
 // Extended attributes by namespace, as Linux treats them: user.* on files and directories only, trusted.* listed for the privileged,
@@ -31,11 +30,11 @@ export function setXattr(caller: Caller, inode: MemInode, name: string, value: U
   checkName(inode, name, 'setxattr');
   if (value.length > XATTR_SIZE_MAX) throw new FsError('E2BIG', 'setxattr');
   if ((flags & ~(XATTR_CREATE | XATTR_REPLACE)) !== 0) throw new FsError('EINVAL', 'setxattr');
-  if (isAcl(name)) {
+  if (isAclName(name)) {
     setAcl(caller, inode, name, value);
     return;
   }
-  checkMayHave(inode, name, 'setxattr');
+  checkMayHaveXattr(inode.attr.mode, name, 'setxattr');
   const isKnown = inode.xattrs?.has(name) === true;
   if (isKnown && (flags & XATTR_CREATE) !== 0) throw new FsError('EEXIST', 'setxattr');
   if (!isKnown && (flags & XATTR_REPLACE) !== 0) throw new FsError('ENODATA', 'setxattr');
@@ -53,11 +52,11 @@ export function listXattrs(caller: Caller, inode: MemInode): string[] {
 /** Errors: ENODATA; an ACL that is not there may be removed. */
 export function removeXattr(inode: MemInode, name: string): void {
   checkName(inode, name, 'removexattr');
-  if (isAcl(name)) {
+  if (isAclName(name)) {
     inode.xattrs?.delete(name);
     return;
   }
-  checkMayHave(inode, name, 'removexattr');
+  checkMayHaveXattr(inode.attr.mode, name, 'removexattr');
   if (inode.xattrs?.delete(name) !== true) throw new FsError('ENODATA', 'removexattr');
 }
 
@@ -77,13 +76,9 @@ function setAcl(caller: Caller, inode: MemInode, name: string, value: Uint8Array
   else inode.xattrs?.delete(name);
 }
 
-function isAcl(name: string): boolean {
-  return name === XATTR_NAME_POSIX_ACL_ACCESS || name === XATTR_NAME_POSIX_ACL_DEFAULT;
-}
-
 /** Errors: EOPNOTSUPP outside the namespaces, and for the ACL of a symbolic link; EINVAL for a namespace alone; ERANGE. */
 function checkName(inode: MemInode, name: string, syscall: string): void {
-  if (isAcl(name)) {
+  if (isAclName(name)) {
     if (inode.target !== undefined) throw new FsError('EOPNOTSUPP', syscall);
     return;
   }
@@ -92,10 +87,4 @@ function checkName(inode: MemInode, name: string, syscall: string): void {
   const namespace = NAMESPACES.find((each) => name.startsWith(each));
   if (namespace === undefined) throw new FsError('EOPNOTSUPP', syscall);
   if (name === namespace) throw new FsError('EINVAL', syscall);
-}
-
-/** Errors: EPERM for user.* of what everybody may write without owning it: links, devices, pipes. */
-function checkMayHave(inode: MemInode, name: string, syscall: string): void {
-  const isFile = isRegular(inode.attr.mode) || inode.directory !== undefined;
-  if (name.startsWith('user.') && !isFile) throw new FsError('EPERM', syscall);
 }
