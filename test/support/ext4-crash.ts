@@ -233,6 +233,14 @@ const ORPHAN_LINES = [
   /^(Free blocks|Free inodes|Directories) count wrong for group #\d+ \(\d+, counted=\d+\)\.$/,
 ];
 
+/**
+ * e2fsck 1.47 ends an orphan without the inodes that hold values of its attributes, and finds these later without a name. It does so on
+ * volumes of the kernel, too: what we make of such a state is judged alone.
+ */
+function forgetsValues(text: string): boolean {
+  return /^Clearing orphaned inode/m.test(text) && /^Unattached inode/m.test(text);
+}
+
 export function assertReplayOnly(text: string, mayHaveErrors = false): void {
   const lines = mayHaveErrors ? [...REPLAY_LINES, ...ORPHAN_LINES] : REPLAY_LINES;
   const strange = text.split('\n').filter((line) => !lines.some((known) => known.test(line.trim())));
@@ -307,6 +315,21 @@ function digest(bytes: Uint8Array): string {
 
 function inoOf(line: string): number {
   return Number.parseInt(line, 10);
+}
+
+/** The inode behind each name, by the inode of its directory and the name. */
+function entriesOf(tree: Tree): Map<string, number> {
+  const entries = new Map<string, number>();
+  for (const [path, line] of tree) {
+    const slash = path.lastIndexOf('/');
+    const parent = tree.get(path.slice(0, slash) || '/');
+    if (path !== '/' && parent !== undefined) entries.set(`${inoOf(parent)}/${path.slice(slash + 1)}`, inoOf(line));
+  }
+  return entries;
+}
+
+function linesOf(tree: Tree): Map<number, string> {
+  return new Map([...tree.values()].map((line) => [inoOf(line), line]));
 }
 
 /** Bytes that say whose they are. */
@@ -529,12 +552,16 @@ export class CrashWorkload {
     }
     const before = this.trees.at(-1) as Tree;
     const after = await readTree(this.#world.face);
-    for (const [path, line] of after) {
-      const was = before.get(path);
-      if (was === undefined || inoOf(was) !== inoOf(line)) this.#touch(op, path, line);
-      else if (was !== line) this.#touched.set(inoOf(line), op);
+    const entriesBefore = entriesOf(before);
+    const entriesAfter = entriesOf(after);
+    for (const [entry, ino] of [...entriesBefore, ...entriesAfter]) {
+      // A name came or went: of this inode, in its directory. What lies below a directory that is renamed keeps its name.
+      if (entriesBefore.get(entry) === entriesAfter.get(entry)) continue;
+      this.#touched.set(ino, op);
+      this.#touched.set(Number.parseInt(entry, 10), op);
     }
-    for (const [path, line] of before) if (!after.has(path)) this.#touch(op, path, line);
+    const linesBefore = linesOf(before);
+    for (const [ino, line] of linesOf(after)) if (linesBefore.has(ino) && linesBefore.get(ino) !== line) this.#touched.set(ino, op);
     this.trees.push(after);
   }
 
@@ -922,7 +949,7 @@ export class CrashWorkload {
     const repaired = device.snapshot();
     const { status, text } = e2fsck(kind, repaired, ['-fy']);
     assert((status ?? 99) <= 1, `e2fsck -fy: exit ${status}\n${text}`);
-    assertReplayOnly(text, this.hasFailed);
+    if (!forgetsValues(text)) assertReplayOnly(text, this.hasFailed);
     assertClean(kind, repaired, 'what e2fsck has replayed');
 
     const before = asksKernel ? device.snapshot() : undefined;
@@ -956,9 +983,11 @@ export class CrashWorkload {
     if (this.hasFailed) assertReplayOnly(e2fsck(kind, device, ['-fy']).text, true);
     assertClean(kind, device, 'what we have replayed');
 
-    const again = await mountKind(kind, repaired, { readOnly: true });
-    assert.deepEqual(await readTree(again.face), tree, 'e2fsck and we replay to the same tree');
-    await again.end();
+    if (!forgetsValues(text)) {
+      const again = await mountKind(kind, repaired, { readOnly: true });
+      assert.deepEqual(await readTree(again.face), tree, 'e2fsck and we replay to the same tree');
+      await again.end();
+    }
     if (before !== undefined) assert.deepEqual(kernelTree(kind, before), [...tree.keys()].sort(), 'the kernel replays to the same tree');
   }
 

@@ -33,6 +33,7 @@ import {
 import { zeroRange } from '../../iomap/zero-range.ts';
 import type { Handle } from '../../jbd2/log.ts';
 import type { AddressSpace, AddressSpaceOps } from '../../pagecache/address-space.ts';
+import { PAGE_SIZE } from '../../pagecache/page-memory.ts';
 import { Inode } from '../../vfs/inode.ts';
 import type { SuperBlock } from '../../vfs/super-block.ts';
 import { type BlockRun, goalOf } from './block-alloc.ts';
@@ -213,13 +214,21 @@ export class Ext4Data {
     yield* wait(file.mapping.writeAndWait(start, stop));
   }
 
-  /** Does zeroing [pos, end) write first: is there new data over unwritten blocks? Also where that cannot be said at once. */
-  zeroingWrites(file: Ext4File, pos: number, end: number): boolean {
-    if (file.owner.hasInlineData || !file.mapping.needsWriteback(pos, end)) return false;
+  /** Does zeroing what is allocated of [pos, end), as a new size does, wait for nothing: neither for memory nor for a write? */
+  zeroesAtOnce(file: Ext4File, pos: number, end: number): boolean {
+    const { mapping, blockSize } = file;
+    if (pos >= end) return true;
+    if (pos % blockSize !== 0 && mapping.find(pos) === undefined) {
+      const bytes = Math.max(PAGE_SIZE, blockSize);
+      mapping.cache.shrink(bytes);
+      if (mapping.cache.memory.free < bytes) return false;
+    }
+    // New data over unwritten blocks is written first.
+    if (file.owner.hasInlineData || !mapping.needsWriteback(pos, end)) return true;
     const hasUnwritten = run(this.#hasUnwritten(file, pos, end));
-    if (!isPromise(hasUnwritten)) return hasUnwritten;
+    if (!isPromise(hasUnwritten)) return !hasUnwritten;
     hasUnwritten.catch(() => {});
-    return true;
+    return false;
   }
 
   *#hasUnwritten(file: Ext4File, pos: number, end: number): Task<boolean> {

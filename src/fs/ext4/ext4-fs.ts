@@ -11,7 +11,7 @@ import { directRead, directWrite } from '../../iomap/direct-file.ts';
 import { fallocate } from '../../iomap/fallocate.ts';
 import { fiemap } from '../../iomap/fiemap.ts';
 import { Freezer } from '../../iomap/freeze.ts';
-import { fsyncFile, type SyncFsOps, type SyncOps, syncFs } from '../../iomap/fsync.ts';
+import { fsyncFile, type SyncFsOps, SyncfsErrors, type SyncOps, syncFs } from '../../iomap/fsync.ts';
 import { withLayoutLocked } from '../../iomap/layout-lock.ts';
 import { seekData, seekHole } from '../../iomap/seek.ts';
 import { setSize } from '../../iomap/truncate.ts';
@@ -42,11 +42,12 @@ import {
 import { type Inode, inodeOf } from '../../vfs/inode.ts';
 import { nameOf } from '../../vfs/name.ts';
 import { OpenFile } from '../../vfs/open-file.ts';
-import { killedMode } from '../../vfs/permission.ts';
+import { checkMayHaveXattr, killedMode, modeAfterWrite } from '../../vfs/permission.ts';
 import {
   chmodAcl,
   equivalentMode,
   formatAcl,
+  isAclName,
   parseAcl,
   XATTR_NAME_POSIX_ACL_ACCESS,
   XATTR_NAME_POSIX_ACL_DEFAULT,
@@ -365,8 +366,9 @@ export class Ext4Fs extends FileSystem {
     const isGrowth = size >= file.size && owner.size === file.size && file.size % blockSize === 0;
     if (!(isShrink || isGrowth) || (this.#sb.clusterRatio > 1 && !file.delayed.isEmpty)) this.#refuseToWait(caller, 'truncate');
     this.#settlesAtOnce(caller, 'truncate', file);
-    const writes = caller.nowait === true && this.#data.zeroingWrites(file, Math.min(size, file.size), roundUp(size, blockSize));
-    if (writes) this.#refuseToWait(caller, 'truncate');
+    const zeroEnd = roundUp(size, blockSize);
+    if (caller.nowait === true && !this.#data.zeroesAtOnce(file, Math.min(size, file.size), zeroEnd))
+      throw new FsError('EAGAIN', 'truncate');
     const isNothing = size === file.size && inode.blocks === 0 && file.delayed.isEmpty;
     if (size === 0 && !isNothing) inode.wasTruncated = true;
     const resized = isNothing ? undefined : setSize(file, size, this.#data.fallocateOpsOf(inode));
@@ -764,6 +766,8 @@ export class Ext4Fs extends FileSystem {
   *#commitAll(): Task<boolean> {
     const sb = this.#sb;
     if (sb.isReadOnly) return this.#checkWhole('syncfs');
+    // Files whose last names are gone: their blocks are free when this is done.
+    if (this.#background.size > 0) yield* wait(Promise.all(this.#background));
     for (const inode of [...sb.lazyInodes]) if (inode.isLazy) yield* this.#storeTimes(inode);
     yield* this.#volume.syncSuper();
     return yield* wait(sb.log.commit());
@@ -964,7 +968,7 @@ export class Ext4Fs extends FileSystem {
     if (isAclName(name)) {
       const acl = parseAcl(value);
       if (name === XATTR_NAME_POSIX_ACL_DEFAULT && acl !== undefined && !inode.isDirectory) throw new FsError('EACCES', 'setxattr');
-    } else checkMayHave(inode, name, 'setxattr');
+    } else checkMayHaveXattr(inode.mode, name, 'setxattr');
     const now = this.#sb.env.now();
     return this.#change(caller, 'setxattr', function* (h) {
       yield* modifyInode(h, inode);
@@ -986,7 +990,7 @@ export class Ext4Fs extends FileSystem {
     const inode = this.#inode(node, 'removexattr');
     checkXattrName(inode, name, 'removexattr');
     this.#checkMayModify(inode, 'removexattr', true);
-    if (!isAclName(name)) checkMayHave(inode, name, 'removexattr');
+    if (!isAclName(name)) checkMayHaveXattr(inode.mode, name, 'removexattr');
     const now = this.#sb.env.now();
     return this.#change(caller, 'removexattr', function* (h) {
       const isThere = (yield* getXattr(inode, name)) !== undefined;
@@ -1020,7 +1024,8 @@ export class Ext4Fs extends FileSystem {
   override syncfs(caller: Caller): MaybePromise<void> {
     this.#checkRunning('syncfs');
     if (this.#sb.isReadOnly) return void this.#checkWhole('syncfs');
-    return refuseToWait(caller, 'syncfs', syncFs(this.#syncOps));
+    // What fails before it is waited for is on record only.
+    return refuseToWait(caller, 'syncfs', syncFs(this.#syncOps, new SyncfsErrors(this.#superBlock)));
   }
 
   override freeze(): MaybePromise<void> {
@@ -1373,11 +1378,6 @@ function* inodeOfListed(sb: Ext4Sb, ino: number): Task<Ext4Inode | undefined> {
   }
 }
 
-/** The mode once somebody wrote; `flags` are RW_KILL_*. */
-function modeAfterWrite(mode: number, flags: number): number {
-  return (flags & RW_KILL_SUIDGID) === 0 ? mode : killedMode(mode, (flags & RW_KILL_SGID) === 0);
-}
-
 /** Errors: with caller.nowait EAGAIN where the answer has to be waited for. */
 function refuseToWait<T>(caller: Caller, syscall: string, answer: MaybePromise<T>): MaybePromise<T> {
   if (caller.nowait !== true || !isPromise(answer)) return answer;
@@ -1385,18 +1385,9 @@ function refuseToWait<T>(caller: Caller, syscall: string, answer: MaybePromise<T
   throw new FsError('EAGAIN', syscall);
 }
 
-function isAclName(name: string): boolean {
-  return name === XATTR_NAME_POSIX_ACL_ACCESS || name === XATTR_NAME_POSIX_ACL_DEFAULT;
-}
-
 /** Errors: EOPNOTSUPP for the ACL of a symbolic link, and what is kept under names of our own. */
 function checkXattrName(inode: Ext4Inode, name: string, syscall: string): void {
   if (isAclName(name) && isSymlink(inode.mode)) throw new FsError('EOPNOTSUPP', syscall);
-}
-
-/** Errors: EPERM for user.* of what everybody may write without owning it: links, devices, pipes. */
-function checkMayHave(inode: Ext4Inode, name: string, syscall: string): void {
-  if (name.startsWith('user.') && !inode.isRegular && !inode.isDirectory) throw new FsError('EPERM', syscall);
 }
 
 /** An ACL without entries removes; an access ACL that says no more than the mode becomes the mode. */
