@@ -43,7 +43,10 @@ export function dirBlockCount(dir: Ext4Inode): number {
   return count;
 }
 
-/** Does a block look like one of an index? To readers of records it is empty, or has the dot names only. It has no tail. */
+/**
+ * Does a block look like one of an index? To readers of records it is empty, or has the dot names only. It has no tail. Where leaves have
+ * none either (no checksums), one with two names looks so too, if the first is short: it is not to be taken for empty.
+ */
 export function isIndexLike(format: RecordFormat, data: Uint8Array): boolean {
   const { blockSize } = format;
   const first = format.recLenAt(data, 0);

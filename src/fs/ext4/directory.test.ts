@@ -365,6 +365,23 @@ test('a linear directory has new names where others were removed, and does not g
   assert.equal(now(checkDir(dir)).names.size, 100);
 });
 
+test('a leaf of two names, the first of them short, is not taken for an empty one', () => {
+  const count = 100;
+  const nameOf = (i: number): string => `${100 + i}`;
+  // Which two names begin a leaf is up to the hash: each pair of neighbours is left alone once.
+  for (let first = 0; first < count - 1; first++) {
+    const sb = volume({ hasCsum: false });
+    const dir = newDir(sb);
+    for (let i = 0; i < count; i++) add(dir, nameOf(i), 100 + i);
+    const inOrder = [...listed(dir, 200).keys()];
+    const kept = inOrder.slice(first, first + 2);
+    for (const name of inOrder) if (!kept.includes(name)) remove(dir, name);
+    for (let i = 0; i < 10; i++) add(dir, `new${i}`, 300 + i);
+    assert.equal(now(checkDir(dir)).names.size, 12);
+    for (const name of kept) assert.ok(listed(dir, 200).has(name), name);
+  }
+});
+
 test('an index that leads to one leaf twice is no index', () => {
   const sb = volume({ hasCsum: false });
   const dir = newDir(sb);

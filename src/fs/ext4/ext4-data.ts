@@ -224,8 +224,9 @@ export class Ext4Data {
       if (mapping.cache.memory.free < bytes) return false;
     }
     // New data over unwritten blocks is written first.
-    if (file.owner.hasInlineData || !mapping.needsWriteback(pos, end)) return true;
-    const hasUnwritten = run(this.#hasUnwritten(file, pos, end));
+    const { owner } = file;
+    if (owner.hasInlineData || !owner.hasExtents || !mapping.needsWriteback(pos, end)) return true;
+    const hasUnwritten = run(this.#hasUnwritten(file, pos, Math.min(end, file.sizeMax)));
     if (!isPromise(hasUnwritten)) return !hasUnwritten;
     hasUnwritten.catch(() => {});
     return false;

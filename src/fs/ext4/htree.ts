@@ -424,7 +424,8 @@ export function* insertIndexed(
       return false;
     }
     let leaf = yield* needLeaf(dir, format, path.leaf);
-    if (isIndexLike(format, leaf.data)) initLeaf(dir, format, changeLeaf(h, dir, leaf));
+    // Empty, and without a tail.
+    if (dir.sb.hasCsum && isIndexLike(format, leaf.data)) initLeaf(dir, format, changeLeaf(h, dir, leaf));
     let room = findRoom(format, leaf.data, 0, recordsEnd(dir, format, leaf.data), name, size);
     if (room === -1) {
       if (!(yield* makeRoomInIndex(h, dir, format, path))) continue;
