@@ -8,6 +8,7 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { whyNoMount } from '../support/fuse-mount.ts';
+import { ensure } from '../support/loop-mount.ts';
 
 const CHILD = fileURLToPath(new URL('./user-mount-child.js', import.meta.url));
 const UID = 1000;
@@ -24,7 +25,8 @@ const ABORT = `
 function whyNot(): string | false {
   const why = whyNoMount();
   if (why !== false) return why;
-  if (spawnSync('fusermount3', ['-V']).status !== 0) return 'there is no fusermount3';
+  const missing = ensure('fusermount3', 'fuse3');
+  if (missing !== undefined) return missing;
   if (spawnSync('unshare', ['-m', '--propagation', 'private', 'true']).status !== 0) return 'there are no mount namespaces';
   // Users have to be able to read this file, and to execute node.
   const readable = spawnSync('setpriv', [`--reuid=${UID}`, `--regid=${UID}`, '--clear-groups', process.execPath, '--check', CHILD]);
@@ -38,7 +40,7 @@ function asUser(what: string): SpawnSyncReturns<string> & { readonly left: strin
   const directory = mkdtempSync(join(tmpdir(), 'iomap-user-'));
   chownSync(directory, UID, UID);
   const child = `timeout -s KILL 15 setpriv --reuid=${UID} --regid=${UID} --clear-groups "$0" "$2" "$1" "$3"`;
-  const script = `( ${child} ) & pid=$!; ( sleep 12; ${ABORT} ) & guard=$!
+  const script = `( ${child} ) & pid=$!; ( sleep 12; ${ABORT} ) > /dev/null 2>&1 3>&- & guard=$!
     wait $pid; status=$?; kill $guard 2>/dev/null; grep -c " $1 " /proc/self/mountinfo >&3; exit $status`;
   try {
     const words = ['-m', '--propagation', 'private', 'sh', '-c', NAMESPACE, 'sh'];
