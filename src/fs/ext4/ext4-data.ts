@@ -475,7 +475,6 @@ export class Ext4Data {
   }
 
   *#holdDirect(file: Ext4File, first: number, end: number, map: Iomap): Task<void> {
-    const { blockSize } = file;
     const stop = this.#promise(file, first, end);
     let run: HeldRun | undefined;
     try {
@@ -485,13 +484,18 @@ export class Ext4Data {
     }
     const heldEnd = run.lblk + run.count;
     if (heldEnd < stop) this.#forgetDelayed(file, heldEnd, stop);
-    map.type = IOMAP_MAPPED;
     map.flags |= IOMAP_F_NEW | IOMAP_F_DIRTY;
-    map.offset = run.lblk * blockSize;
-    map.length = run.count * blockSize;
-    map.addr = run.start * blockSize;
+    this.#mapHeld(file, run, map);
+  }
+
+  /** Blocks that data is on its way to are as good as mapped, to who sends it. */
+  #mapHeld({ blockSize, sequence }: Ext4File, { lblk, start, count }: HeldRun, map: Iomap): void {
+    map.type = IOMAP_MAPPED;
+    map.offset = lblk * blockSize;
+    map.length = count * blockSize;
+    map.addr = start * blockSize;
     map.bdev = this.#sb.bdev;
-    map.validityCookie = file.sequence;
+    map.validityCookie = sequence;
   }
 
   #end(file: Ext4File, pos: number, written: number, flags: number, map: Iomap): MaybePromise<void> {
@@ -540,15 +544,9 @@ export class Ext4Data {
     const first = Math.floor(pos / blockSize);
     yield* this.#map(file, pos, map);
     if (map.type !== IOMAP_DELALLOC) return;
-    const known = file.held.find(({ lblk, count }) => first >= lblk && first < lblk + count);
     // Only what is dirty now is sent; the rest of the range will find its run, or another, when it is.
-    const run = known ?? (yield* this.#hold(file, first, Math.min(Math.floor(map.end / blockSize), first + RUN_MAX)));
-    map.type = IOMAP_MAPPED;
-    map.offset = run.lblk * blockSize;
-    map.length = run.count * blockSize;
-    map.addr = run.start * blockSize;
-    map.bdev = this.#sb.bdev;
-    map.validityCookie = file.sequence;
+    const run = yield* this.#hold(file, first, Math.min(Math.floor(map.end / blockSize), first + RUN_MAX));
+    this.#mapHeld(file, run, map);
   }
 
   #needsCompletion(ioend: Ioend): boolean {

@@ -2,12 +2,12 @@ import { crc32c } from '../../base/crc.ts';
 import { type Task, wait } from '../../base/task.ts';
 import type { Handle } from '../../jbd2/log.ts';
 import type { Timespec } from '../../vfs/attr.ts';
-import { isDirectory, S_IFMT, S_IFREG } from '../../vfs/uapi.ts';
+import { isDirectory } from '../../vfs/uapi.ts';
 import { CHECKED_ITABLE } from './checked.ts';
 import { Ext4Inode, NO_TIME } from './ext4-inode.ts';
 import type { Ext4Sb } from './ext4-sb.ts';
 import * as feature from './features.ts';
-import { EXT_MAX_BLOCKS, EXT4_EXTENTS_FL, EXT4_HUGE_FILE_FL, EXT4_INLINE_DATA_FL, ext4_inode, ext4_inode_extra } from './format.ts';
+import { EXT_MAX_BLOCKS, EXT4_HUGE_FILE_FL, ext4_inode, ext4_inode_extra } from './format.ts';
 
 const INODE_SIZE_MIN = 128;
 /** Offset of i_checksum_lo in the record, and of what lies behind the fields that every inode has. */
@@ -380,11 +380,3 @@ export function clearInode(inode: Ext4Inode, mode: number): void {
   inode.iBlock = new Uint8Array(60);
   inode.ea = new Uint8Array(room - inode.extraIsize);
 }
-
-/** Can this inode be given blocks through extents? */
-export function isExtentType(mode: number): boolean {
-  return isDirectory(mode) || (mode & S_IFMT) === S_IFREG;
-}
-
-/** Flags that say how the data of an inode is kept. */
-export const DATA_FORM_FL = EXT4_EXTENTS_FL | EXT4_INLINE_DATA_FL;

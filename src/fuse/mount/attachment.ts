@@ -111,19 +111,30 @@ function openDevice(): number {
   }
 }
 
-class MountedByRoot implements Attachment {
+/** A mount that is ours to take away again. */
+abstract class Mounted implements Attachment {
   readonly fd: number;
   readonly directory: string;
-  readonly #control: Int32Array;
-  readonly #guard: UnmountGuard | undefined;
+  protected readonly control: Int32Array;
+  protected readonly guard: UnmountGuard | undefined;
 
   constructor(fd: number, directory: string, control: Int32Array, guard: UnmountGuard | undefined) {
     this.fd = fd;
     this.directory = directory;
-    this.#control = control;
-    this.#guard = guard;
+    this.control = control;
+    this.guard = guard;
   }
 
+  abstract unmount(lazy: boolean): Promise<void>;
+  abstract end(): Promise<void>;
+  abstract endNow(isServed: boolean): void;
+
+  async release(): Promise<void> {
+    await this.guard?.release();
+  }
+}
+
+class MountedByRoot extends Mounted {
   async unmount(lazy: boolean): Promise<void> {
     const { code, text } = await runProgram('umount', [...(lazy ? ['-l'] : []), this.directory]);
     if (code !== 0 && !/not mounted|no mount point/.test(text)) throw failed('umount', text, this.directory);
@@ -139,12 +150,8 @@ class MountedByRoot implements Attachment {
       if (now('umount') === 0) return;
       now('sync', '-f');
     }
-    endServing(this.fd, this.#control, this.directory, isServed);
+    endServing(this.fd, this.control, this.directory, isServed);
     now('umount', '-f', '-l');
-  }
-
-  async release(): Promise<void> {
-    await this.#guard?.release();
   }
 }
 
@@ -196,26 +203,14 @@ function loadLibc(directory: string): Libc {
   }
 }
 
-class MountedByHelper implements Attachment {
-  readonly fd: number;
-  readonly directory: string;
-  readonly #control: Int32Array;
-  readonly #guard: UnmountGuard | undefined;
-
-  constructor(fd: number, directory: string, control: Int32Array, guard: UnmountGuard | undefined) {
-    this.fd = fd;
-    this.directory = directory;
-    this.#control = control;
-    this.#guard = guard;
-  }
-
+class MountedByHelper extends Mounted {
   async unmount(lazy: boolean): Promise<void> {
     const { code, text } = await runProgram('fusermount3', ['-u', ...(lazy ? ['-z'] : []), '--', this.directory]);
     if (code !== 0 && !/not found|not mounted|no mount point/.test(text)) throw failed('umount', text, this.directory);
   }
 
   async end(): Promise<void> {
-    Atomics.or(this.#control, 0, CONTROL_END);
+    Atomics.or(this.control, 0, CONTROL_END);
     wake(this.directory);
     await runProgram('fusermount3', ['-u', '-z', '-q', '--', this.directory]);
   }
@@ -224,12 +219,8 @@ class MountedByHelper implements Attachment {
     const now = (...args: string[]) =>
       spawnSync('fusermount3', [...args, '--', this.directory], { stdio: 'ignore', env: TOOL_ENV, timeout: EXIT_WAIT_MS }).status;
     if (isServed && now('-u') === 0) return;
-    endServing(this.fd, this.#control, this.directory, isServed);
+    endServing(this.fd, this.control, this.directory, isServed);
     now('-u', '-z', '-q');
-  }
-
-  async release(): Promise<void> {
-    await this.#guard?.release();
   }
 }
 
